@@ -1,0 +1,151 @@
+"""Which sequences of history events are legal: one table, used by the engine, the checker, the simulator and the docs.
+
+Rule 1: the engine steps a copy of this through every event before it commits; a breach is a defect, never user error.
+Rule 2: the automaton knows order and pairing only: what is open, what may follow. What events *do* is in `state`.
+
+Source: spec of DurableTask.Core's order inside an episode.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from perdure.core.events import (
+    EventRaised,
+    ExecutionCompleted,
+    ExecutionStarted,
+    ExecutionTerminated,
+    HistoryEvent,
+    OrchestratorCompleted,
+    OrchestratorStarted,
+    SchedulingEvent,
+    SubOrchestrationInstanceCompleted,
+    SubOrchestrationInstanceCreated,
+    SubOrchestrationInstanceFailed,
+    TaskCompleted,
+    TaskFailed,
+    TaskScheduled,
+    TimerCreated,
+    TimerFired,
+)
+from perdure.errors import IllegalHistoryError
+
+# Phases of an execution.
+UNBORN: Final = "unborn"  # no event yet
+STARTING: Final = "starting"  # its first episode has begun
+RECEIVING: Final = "receiving"  # an episode takes in mail
+DECIDING: Final = "deciding"  # the episode has begun to record decisions
+TERMINATED: Final = "terminated"  # a termination was taken in: only the end may follow
+FINISHED: Final = "finished"  # the end is recorded, the episode not yet closed
+IDLE: Final = "idle"  # between episodes
+ENDED: Final = "ended"  # nothing may follow
+
+MAIL = (
+    TaskCompleted,
+    TaskFailed,
+    SubOrchestrationInstanceCompleted,
+    SubOrchestrationInstanceFailed,
+    TimerFired,
+    EventRaised,
+)
+DECISIONS = (TaskScheduled, SubOrchestrationInstanceCreated, TimerCreated)
+
+LEGAL: Final[dict[tuple[str, type], str]] = {
+    (UNBORN, OrchestratorStarted): STARTING,
+    (STARTING, ExecutionStarted): RECEIVING,
+    (IDLE, OrchestratorStarted): RECEIVING,
+    **{(RECEIVING, kind): RECEIVING for kind in MAIL},
+    (RECEIVING, ExecutionTerminated): TERMINATED,
+    **{(phase, kind): DECIDING for phase in (RECEIVING, DECIDING) for kind in DECISIONS},
+    **{(phase, ExecutionCompleted): FINISHED for phase in (RECEIVING, DECIDING, TERMINATED)},
+    **{(phase, OrchestratorCompleted): IDLE for phase in (RECEIVING, DECIDING)},
+    (FINISHED, OrchestratorCompleted): ENDED,
+}
+"""(phase, event type) → next phase; what is not here is illegal."""
+
+AnsweringEvent = (
+    TaskCompleted | TaskFailed | SubOrchestrationInstanceCompleted | SubOrchestrationInstanceFailed | TimerFired
+)
+
+_ANSWERING = (TaskCompleted, TaskFailed, SubOrchestrationInstanceCompleted, SubOrchestrationInstanceFailed, TimerFired)
+
+ANSWERS: Final[dict[type, type]] = {
+    TaskCompleted: TaskScheduled,
+    TaskFailed: TaskScheduled,
+    SubOrchestrationInstanceCompleted: SubOrchestrationInstanceCreated,
+    SubOrchestrationInstanceFailed: SubOrchestrationInstanceCreated,
+    TimerFired: TimerCreated,
+}
+"""Event type that settles → event type that it settles; each at most once."""
+
+# The same moves by phase: building a key for every event costs as much as the rest of the check.
+_MOVES: Final[dict[str, dict[type, str]]] = {}
+for (_phase, _kind), _next in LEGAL.items():
+    _MOVES.setdefault(_phase, {})[_kind] = _next
+_MOVES[ENDED] = {}
+
+
+class EventAutomaton:
+    """What a sequence of events amounts to: its phase, and what it has left open.
+
+    Attributes:
+        phase: one of the phases above.
+        open: decisions without an answer, by their event id.
+        open_activities: how many of them are activity calls.
+        stamp: time of the last OrchestratorStarted; never goes back.
+        next_event_id: every decision's id is at least this.
+    """
+
+    __slots__ = ("instance_id", "next_event_id", "open", "open_activities", "phase", "stamp")
+
+    def __init__(self, instance_id: str) -> None:
+        self.instance_id = instance_id
+        self.phase = UNBORN
+        self.open: dict[int, SchedulingEvent] = {}
+        self.open_activities = 0
+        self.stamp: datetime | None = None
+        self.next_event_id = 0
+
+    def step(self, event: HistoryEvent) -> None:
+        """Take in the next event.
+
+        Raises:
+            IllegalHistoryError: it may not follow, or it answers nothing that is open.
+        """
+        kind = type(event)
+        phase = _MOVES[self.phase].get(kind)
+        if phase is None:
+            raise IllegalHistoryError(self.instance_id, f"{kind.__name__} while {self.phase}")
+        self.phase = phase
+        if isinstance(event, OrchestratorCompleted):
+            return
+        if isinstance(event, _ANSWERING):
+            self._answer(event)
+        elif isinstance(event, DECISIONS):
+            if event.event_id < self.next_event_id:
+                raise IllegalHistoryError(
+                    self.instance_id, f"event id {event.event_id} of {kind.__name__} is used twice"
+                )
+            self.next_event_id = event.event_id + 1
+            self.open[event.event_id] = event
+            self.open_activities += kind is TaskScheduled
+        elif isinstance(event, OrchestratorStarted):
+            if self.stamp is not None and event.timestamp < self.stamp:
+                raise IllegalHistoryError(self.instance_id, f"time goes back from {self.stamp} to {event.timestamp}")
+            self.stamp = event.timestamp
+
+    def answers_open(self, event: HistoryEvent) -> bool:
+        """Whether `event` settles something that is open (true for events that settle nothing)."""
+        return not isinstance(event, _ANSWERING) or type(self.open.get(event.task_id)) is ANSWERS[type(event)]
+
+    def _answer(self, event: AnsweringEvent) -> None:
+        task_id, decision = event.task_id, ANSWERS[type(event)]
+        scheduled = self.open.pop(task_id, None)
+        if type(scheduled) is not decision:
+            raise IllegalHistoryError(
+                self.instance_id, f"{type(event).__name__} for task {task_id}, which is not open as {decision.__name__}"
+            )
+        self.open_activities -= decision is TaskScheduled
+        if isinstance(event, TimerFired) and self.stamp is not None and event.fire_at > self.stamp:
+            raise IllegalHistoryError(self.instance_id, f"timer {task_id} fired before {event.fire_at}")

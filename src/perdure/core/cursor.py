@@ -1,0 +1,434 @@
+"""A running orchestrator function and its position in the history.
+
+Rule 1: the only inputs are history events; the same events always lead to the same actions.
+Rule 2: one event at a time is applied and the code runs until it blocks again, in a loop: no recursion per event.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from heapq import heapify, heappop, heappush
+from inspect import isasyncgen, iscoroutine, isgenerator
+from typing import Any, assert_never
+
+from perdure.core.actions import (
+    CancelTimer,
+    CompleteOrchestration,
+    ContinueAsNew,
+    CreateSubOrchestration,
+    CreateTimer,
+    OrchestratorAction,
+    ScheduleTask,
+)
+from perdure.core.codec import PayloadCodec
+from perdure.core.events import (
+    EventRaised,
+    ExecutionCompleted,
+    ExecutionStarted,
+    ExecutionTerminated,
+    HistoryEvent,
+    OrchestratorCompleted,
+    OrchestratorStarted,
+    ParentInstance,
+    SchedulingEvent,
+    SubOrchestrationInstanceCompleted,
+    SubOrchestrationInstanceCreated,
+    SubOrchestrationInstanceFailed,
+    TaskCompleted,
+    TaskFailed,
+    TaskScheduled,
+    TimerCreated,
+    TimerFired,
+)
+from perdure.core.failures import FailureDetails, TaskFailedError, activity_failed, child_failed, text_of
+from perdure.core.tasks import (
+    ActivityCall,
+    AtomicTask,
+    EventTask,
+    SubOrchestrationCall,
+    Task,
+    TaskAll,
+    TaskAny,
+    TaskState,
+    TimerTask,
+)
+from perdure.errors import NonDeterminismError
+
+Orchestrator = Callable[["OrchestrationCursor"], Any]
+"""Starts user code for a cursor: returns a generator or coroutine to step, or at once the result."""
+
+
+class OrchestrationCursor:
+    """Steps an orchestrator through its history; `yield` and `async def` orchestrators alike.
+
+    Invariants: `now` never goes back; ids of actions are given when a task is first yielded (SDK 1.x), in order, from
+    0; once `is_done`, no event changes anything.
+
+    Attributes:
+        instance_id, name, version, parent: who runs, from ExecutionStarted.
+        input: the input as JSON text.
+        now: the time of the current episode (aware UTC), the only clock that orchestrators may read.
+        is_replaying: the event now applied was committed in an earlier episode.
+        custom_status: JSON text of what the code last set ("null" if it cleared it), or None if it never did.
+        is_done: the code has returned, raised or continued as new.
+    """
+
+    __slots__ = (
+        "_actions", "_code", "_codec", "_continued", "_events_seen", "_next_id", "_orchestrator", "_saves_events",
+        "_settled", "_tasks", "_unread", "_waiters", "_waiting_for", "custom_status", "input", "instance_id",
+        "is_done", "is_replaying", "name", "now", "parent", "version",
+    )  # fmt: skip
+
+    def __init__(self, instance_id: str, orchestrator: Orchestrator, codec: PayloadCodec) -> None:
+        self.instance_id = instance_id
+        self.name = ""
+        self.input: str | None = None
+        self.version: str | None = None
+        self.parent: ParentInstance | None = None
+        self.now: datetime = datetime.min
+        self.is_replaying = False
+        self.custom_status: str | None = None
+        self.is_done = False
+        self._orchestrator = orchestrator
+        self._codec = codec
+        self._code: Any = None
+        self._waiting_for: Task | None = None
+        self._actions: dict[int, OrchestratorAction] = {}  # decided, and not yet seen in the history
+        self._tasks: dict[int, AtomicTask] = {}  # scheduled and open
+        self._waiters: dict[str, deque[EventTask]] = {}
+        self._unread: dict[str, deque[tuple[int, EventRaised]]] = {}
+        self._events_seen = 0
+        self._settled = 0
+        self._next_id = 0
+        self._continued: str | None = None
+        self._saves_events = True
+
+    # ------------------------------------------------------------------ told by the executor
+
+    def replay(self, events: Iterable[HistoryEvent]) -> None:
+        """Bring the code to where `events`, the history so far, left it.
+
+        Raises:
+            NonDeterminismError: the code did something else than the history says.
+        """
+        self.is_replaying = True
+        for event in events:
+            self._apply(event)
+        leftover = [action for action in self._take_actions() if not isinstance(action, CancelTimer)]
+        if leftover:
+            raise NonDeterminismError(self.instance_id, None, leftover[0])
+        self.is_replaying = False
+
+    def advance(self, events: Iterable[HistoryEvent]) -> list[OrchestratorAction]:
+        """Apply new events and return what the code decided, in order of decision."""
+        for event in events:
+            self._apply(event)
+        return self._take_actions()
+
+    def close(self) -> None:
+        """Give the code up: its `finally` blocks run, and whatever they try has no effect."""
+        self.is_done = True
+        try:
+            if self._code is not None:
+                self._code.close()
+        except BaseException:  # the code is user code, and it is given up: nothing it raises matters
+            pass
+
+    # ------------------------------------------------------------------ called by the context
+
+    def continue_as_new(self, input: str | None, *, save_events: bool = True) -> None:
+        """Begin again with `input` (JSON text) once the code yields or returns; the first call wins."""
+        if self._continued is None:
+            self._continued = "null" if input is None else input
+            self._saves_events = save_events
+
+    @property
+    def will_continue_as_new(self) -> bool:
+        """`continue_as_new` has been called."""
+        return self._continued is not None
+
+    def timer_cancelled(self, timer: TimerTask) -> None:
+        """The orchestrator gave `timer` up."""
+        if timer.id is not None and not self.is_done and self._tasks.pop(timer.id, None) is not None:
+            self._actions[-1 - timer.id] = CancelTimer(timer.id)
+
+    def event_asked_for(self, task: EventTask) -> None:
+        """The orchestrator looks whether `task` has its event, without waiting for it: looking is reading."""
+        name = task.name.casefold()
+        unread, waiters = self._unread.get(name), self._waiters.get(name)
+        if unread and waiters and task in waiters and not self.is_done:
+            waiters.remove(task)
+            self._read(name, unread, task)
+
+    # ------------------------------------------------------------------ one event
+
+    def _apply(self, event: HistoryEvent) -> None:
+        match event:
+            case TaskCompleted() | SubOrchestrationInstanceCompleted():
+                self._complete(event.task_id, event.result)
+            case OrchestratorStarted():
+                self.now = max(self.now, event.timestamp) if self.name else event.timestamp
+            case OrchestratorCompleted():
+                pass
+            case TaskScheduled() | TimerCreated() | SubOrchestrationInstanceCreated():
+                self._confirm(event)
+            case TimerFired():
+                self._complete(event.task_id, None)
+            case EventRaised():
+                self._event_raised(event)
+            case TaskFailed() | SubOrchestrationInstanceFailed():
+                self._task_failed(event.task_id, event.failure)
+            case ExecutionStarted():
+                self._start(event)
+            case ExecutionCompleted():
+                self.is_done = True
+                self._actions.pop(event.event_id, None)  # the end has no other trace in the history
+            case ExecutionTerminated():
+                self.is_done = True
+                self._actions.clear()  # the code did not run in the episode that ended it
+            case _:
+                assert_never(event)
+
+    def _start(self, event: ExecutionStarted) -> None:
+        self.name, self.input, self.version, self.parent = event.name, event.input, event.version, event.parent
+        try:
+            code = self._orchestrator(self)
+        except BaseException as error:  # user code: whatever a plain function raises fails its instance
+            self._fail(error)
+            return
+        if isgenerator(code) or iscoroutine(code):
+            self._code = code
+            self._step(None, None)
+        elif isasyncgen(code):
+            self._fail(TypeError(
+                "this orchestrator mixes 'async def' with 'yield', which cannot be replayed (DF201): write either "
+                "'def' with 'yield', or 'async def' with 'await'"
+            ))  # fmt: skip
+        else:
+            self._return(code)
+
+    def _complete(self, task_id: int, result: str | None) -> None:
+        task = self._tasks.pop(task_id, None)
+        if task is None or self.is_done:
+            return  # a duplicate, or an answer that nobody waits for any more
+        self._settle(task, *self._decoded(task, result))
+
+    def _task_failed(self, task_id: int, failure: FailureDetails) -> None:
+        task = self._tasks.pop(task_id, None)
+        if task is None or self.is_done:
+            return
+        match task:
+            case ActivityCall():
+                error = activity_failed(task.name, failure)
+            case SubOrchestrationCall():
+                error = child_failed(task.name, failure)
+            case _:
+                return  # the history is legal, so this is no other kind
+        self._settle(task, TaskState.FAILED, error)
+
+    def _event_raised(self, event: EventRaised) -> None:
+        name = event.name.casefold()
+        waiter = None if self.is_done or self._waiting_for is None else self._take_waiter(name, self._waiting_for)
+        if waiter is None:
+            self._events_seen += 1
+            self._unread.setdefault(name, deque()).append((self._events_seen, event))
+        else:
+            self._settle(waiter, *self._decoded(waiter, event.input))
+
+    def _take_waiter(self, name: str, root: Task) -> EventTask | None:
+        """The oldest wait for `name` that is part of `root`, what the code waits for.
+
+        A wait that lost, to a timeout say, and is not waited for again gets nothing: its event would never be read,
+        while the code waits anew for the same name.
+        """
+        waiters = self._waiters.get(name)
+        if not waiters:
+            return None
+        for waiter in waiters:
+            if waiter.is_part_of(root):
+                waiters.remove(waiter)
+                return waiter
+        return None
+
+    def _offer_unread(self, root: Task) -> None:
+        """Give kept events to the waits in `root`, in the order in which they came, each to the oldest wait for it."""
+        oldest = [(unread[0][0], name) for name, unread in self._unread.items() if name in self._waiters]
+        heapify(oldest)
+        while oldest and root.state is TaskState.RUNNING:
+            _, name = heappop(oldest)
+            waiter = self._take_waiter(name, root)
+            if waiter is None:
+                continue
+            unread = self._unread[name]
+            self._read(name, unread, waiter)
+            if unread:
+                heappush(oldest, (unread[0][0], name))
+
+    def _read(self, name: str, unread: deque[tuple[int, EventRaised]], waiter: EventTask) -> None:
+        _, event = unread.popleft()
+        if not unread:
+            del self._unread[name]
+        self._settled += 1
+        waiter.settle(*self._decoded(waiter, event.input), self._settled)
+
+    def _decoded(self, task: AtomicTask, text: str | None) -> tuple[TaskState, Any]:
+        try:
+            if task.kind is not None:
+                self._codec.allow(task.kind)
+            return TaskState.SUCCEEDED, self._codec.decode(text)
+        except Exception as error:  # a class's from_json, or text that is not JSON: the orchestrator may handle it
+            return TaskState.FAILED, error
+
+    def _settle(self, task: Task, state: TaskState, result: Any) -> None:
+        self._settled += 1
+        task.settle(state, result, self._settled)
+        waiting_for = self._waiting_for
+        if waiting_for is not None and waiting_for.is_completed and not self.is_done:
+            self._resume(waiting_for)
+
+    def _confirm(self, event: SchedulingEvent) -> None:
+        """During replay: the history's next decision must be the code's."""
+        action = self._actions.pop(event.event_id, None)
+        if action is None or not _is_same(event, action):
+            raise NonDeterminismError(self.instance_id, event, action)
+
+    # ------------------------------------------------------------------ stepping the code
+
+    def _resume(self, task: Task) -> None:
+        if task.state is TaskState.FAILED:
+            self._step(None, task.result)
+        else:
+            self._step(task.result, None)
+
+    def _step(self, value: Any, error: BaseException | None) -> None:
+        """Run the code until it waits for something that has not happened yet, or ends."""
+        code = self._code
+        self._waiting_for = None
+        while True:
+            try:
+                task = code.send(value) if error is None else code.throw(error)
+            except StopIteration as stop:
+                self._return(stop.value)
+                return
+            except BaseException as raised:  # user code: SystemExit too fails the instance, not the host
+                self._fail(raised)
+                return
+            if self._continued is not None:
+                self.close()
+                return
+            if not isinstance(task, Task):
+                value, error = None, TypeError(_not_a_task(task))
+                continue
+            if isinstance(task, TimerTask) and task.is_cancelled:
+                value, error = None, ValueError("the orchestrator waits for a timer that it has cancelled")
+                continue
+            try:
+                self._schedule(task)
+            except TypeError as not_ours:
+                value, error = None, not_ours
+                continue
+            if not task.is_completed:
+                self._waiting_for = task
+                return
+            if task.state is TaskState.FAILED:
+                value, error = None, task.result
+            else:
+                value, error = task.result, None
+
+    def _schedule(self, root: Task) -> None:
+        """Give an id and an action to every atomic task that is yielded for the first time, in list order."""
+        stack = [] if root.is_scheduled else [root]
+        while stack:
+            task = stack.pop()
+            if task.is_scheduled:
+                continue
+            task.is_scheduled = True
+            match task:
+                case EventTask():
+                    self._waiters.setdefault(task.name.casefold(), deque()).append(task)
+                case TimerTask() if task.is_cancelled:
+                    pass
+                case AtomicTask():
+                    task.id = self._next_id
+                    self._next_id += 1
+                    self._tasks[task.id] = task
+                    self._actions[task.id] = task.to_action(task.id)
+                case TaskAll() | TaskAny():
+                    stack.extend(reversed(task.children))
+                case _:
+                    task.is_scheduled = False
+                    raise TypeError(f"{type(task).__name__} is not a task that perdure knows")
+        if self._unread and self._waiters:
+            self._offer_unread(root)
+
+    # ------------------------------------------------------------------ the end
+
+    def _return(self, value: Any) -> None:
+        if self._continued is not None:
+            self.is_done = True
+            return
+        try:
+            if isinstance(value, Task):
+                raise TypeError("the orchestrator returned a task instead of its result: yield it first")
+            result = self._codec.encode(value)
+        except Exception as error:  # a result that JSON cannot hold, or a to_json that raises: the instance fails
+            self._fail(error)
+            return
+        self._end(CompleteOrchestration(self._next_id, result))
+
+    def _fail(self, error: BaseException) -> None:
+        self._continued = None
+        reason = error.reason if isinstance(error, TaskFailedError) else text_of(error) or type(error).__name__
+        self._end(CompleteOrchestration(self._next_id, None, FailureDetails.of(error), reason))
+
+    def _end(self, action: CompleteOrchestration) -> None:
+        self.is_done = True
+        self._actions[self._next_id] = action
+        self._next_id += 1
+
+    def _take_actions(self) -> list[OrchestratorAction]:
+        actions = list(self._actions.values())
+        self._actions.clear()
+        if self._continued is not None and self.is_done:
+            actions.append(ContinueAsNew(self._next_id, self._continued, self._carried()))
+        return actions
+
+    def _carried(self) -> tuple[EventRaised, ...]:
+        if not self._saves_events:
+            return ()
+        unread = sorted((entry for queue in self._unread.values() for entry in queue), key=lambda entry: entry[0])
+        return tuple(event for _, event in unread)
+
+
+def _is_same(event: SchedulingEvent, action: OrchestratorAction) -> bool:
+    match event:
+        case TaskScheduled():
+            return isinstance(action, ScheduleTask) and _same_name(event.name, action.name)
+        case SubOrchestrationInstanceCreated():
+            return (
+                isinstance(action, CreateSubOrchestration)
+                and _same_name(event.name, action.name)
+                and action.instance_id in (None, event.instance_id)
+            )
+        case TimerCreated():
+            return isinstance(action, CreateTimer)
+        case _:
+            assert_never(event)
+
+
+def _same_name(one: str, other: str) -> bool:
+    return one == other or one.casefold() == other.casefold()
+
+
+def _not_a_task(value: object) -> str:
+    kind = type(value).__name__
+    if isinstance(value, list | tuple):
+        return f"the orchestrator yielded a {kind} (DF203): wait for several tasks with  yield context.task_all([...])"
+    if value is None:
+        return "the orchestrator yielded None, which is not a task (DF203): is a call missing after 'yield'?"
+    return (
+        f"the orchestrator yielded a value of type {kind}, which is not a task (DF203): "
+        "yield what context.call_activity(...) and the like return"
+    )

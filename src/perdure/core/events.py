@@ -1,0 +1,151 @@
+"""What happened to an instance: one frozen struct per DurableTask event type.
+
+Rule 1: an event is a fact; it is never changed, and its meaning never depends on later ones.
+Rule 2: `event_id` numbers what the orchestrator decided, from 0 in the order it decided; `task_id` points back at it.
+
+Source of names and fields: DurableTask.Core History/*.cs.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from perdure.core.failures import FailureDetails
+
+
+class ParentInstance(Struct, frozen=True, gc=False):
+    """Which call of which execution started a child, so that its result finds the way back."""
+
+    instance_id: str
+    execution_id: str
+    name: str
+    task_id: int
+
+
+class Event(Struct, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """Common to all events: when it was recorded, or for mail, when it was sent (aware UTC)."""
+
+    timestamp: datetime
+
+
+class OrchestratorStarted(Event, frozen=True, tag=True, gc=False):
+    """An episode begins; its timestamp is the time that orchestrator code sees until the next one."""
+
+
+class OrchestratorCompleted(Event, frozen=True, tag=True, gc=False):
+    """The episode ends: everything that it decided stands before this."""
+
+
+class ExecutionStarted(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """The execution begins. `input` is JSON text."""
+
+    execution_id: str
+    name: str
+    input: str | None = None
+    version: str | None = None
+    parent: ParentInstance | None = None
+    tags: dict[str, str] | None = None
+
+
+class ExecutionCompleted(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """The execution ended. `status` is Completed, Failed or Terminated; `result` is JSON text."""
+
+    event_id: int
+    status: str
+    result: str | None = None
+    failure: FailureDetails | None = None
+
+
+class ExecutionTerminated(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """A client asked to end the execution at once."""
+
+    reason: str | None = None
+
+
+class TaskScheduled(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """The orchestrator called an activity. `input` is JSON text."""
+
+    event_id: int
+    name: str
+    input: str | None = None
+
+
+class TaskCompleted(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """The activity returned. `result` is JSON text."""
+
+    task_id: int
+    result: str | None = None
+
+
+class TaskFailed(Event, frozen=True, tag=True, gc=False):
+    """The activity raised."""
+
+    task_id: int
+    failure: FailureDetails
+
+
+class SubOrchestrationInstanceCreated(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """The orchestrator called a child orchestration."""
+
+    event_id: int
+    name: str
+    instance_id: str
+    input: str | None = None
+    version: str | None = None
+
+
+class SubOrchestrationInstanceCompleted(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """The child completed."""
+
+    task_id: int
+    result: str | None = None
+
+
+class SubOrchestrationInstanceFailed(Event, frozen=True, tag=True, gc=False):
+    """The child failed, was terminated, or could not be started."""
+
+    task_id: int
+    failure: FailureDetails
+
+
+class TimerCreated(Event, frozen=True, tag=True, gc=False):
+    """The orchestrator set a timer."""
+
+    event_id: int
+    fire_at: datetime
+
+
+class TimerFired(Event, frozen=True, tag=True, gc=False):
+    """The timer's time came."""
+
+    task_id: int
+    fire_at: datetime
+
+
+class EventRaised(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """An external event arrived. `input` is JSON text."""
+
+    name: str
+    input: str | None = None
+
+
+HistoryEvent = (
+    OrchestratorStarted
+    | OrchestratorCompleted
+    | ExecutionStarted
+    | ExecutionCompleted
+    | ExecutionTerminated
+    | TaskScheduled
+    | TaskCompleted
+    | TaskFailed
+    | SubOrchestrationInstanceCreated
+    | SubOrchestrationInstanceCompleted
+    | SubOrchestrationInstanceFailed
+    | TimerCreated
+    | TimerFired
+    | EventRaised
+)
+
+SchedulingEvent = TaskScheduled | SubOrchestrationInstanceCreated | TimerCreated

@@ -1,0 +1,29 @@
+"""Which texts may name an instance.
+
+Rule 1: an id is refused where it enters, whether a client starts the instance or an orchestration calls it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from perdure.errors import InvalidInstanceIdError
+
+INSTANCE_ID_LENGTH_MAX: Final = 256  # characters; the extension's limit
+
+_FORBIDDEN = re.compile(r"[/\\#?\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def check_instance_id(instance_id: str) -> None:
+    """Refuse ids that no store or URL could carry.
+
+    Raises:
+        InvalidInstanceIdError: with the official host's sentence.
+    """
+    if instance_id.startswith("@"):
+        raise InvalidInstanceIdError("Orchestration instance ids must not start with @.")
+    if _FORBIDDEN.search(instance_id):
+        raise InvalidInstanceIdError("Orchestration instance ids must not contain /, \\, #, ?, or control characters.")
+    if len(instance_id) > INSTANCE_ID_LENGTH_MAX:
+        raise InvalidInstanceIdError("Instance ID lengths must not exceed 256 characters.")

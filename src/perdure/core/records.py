@@ -1,0 +1,223 @@
+"""The values that engine and store exchange.
+
+Rule 1: a record is complete: whoever receives it needs no second look-up to act on it.
+Rule 2: payloads are JSON text, times are aware UTC, and nothing here knows how either came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from zlib import crc32
+
+from msgspec import Struct
+
+from perdure.core.events import HistoryEvent, ParentInstance
+from perdure.core.failures import FailureDetails
+
+
+class RuntimeStatus(StrEnum):
+    """Where an instance stands; the names are those of the management API."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    TERMINATED = "Terminated"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Nothing more will happen to this execution by itself."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({RuntimeStatus.COMPLETED, RuntimeStatus.FAILED, RuntimeStatus.TERMINATED})
+
+
+class Instance(Struct, frozen=True, gc=False):
+    """The row that everyone queries: an orchestration as its last checkpoint left it.
+
+    Attributes:
+        execution_id: names one generation; new at start and at every continue-as-new.
+        created_by: id of the request that made the row; a repeated request recognises its own work by it.
+        output: JSON text: the result, the failure's sentence, or the reason of a termination.
+        created_at: kept over all generations.
+    """
+
+    instance_id: str
+    execution_id: str
+    name: str
+    status: RuntimeStatus
+    created_at: datetime
+    updated_at: datetime
+    created_by: str
+    input: str | None = None
+    output: str | None = None
+    custom_status: str | None = None
+    failure: FailureDetails | None = None
+    version: str | None = None
+    parent: ParentInstance | None = None
+    tags: dict[str, str] | None = None
+    completed_at: datetime | None = None
+
+
+class Message(Struct, frozen=True, gc=False):
+    """An event addressed to an instance.
+
+    Attributes:
+        message_id: unique for ever; repetition of the same id is harmless.
+        execution_id: only this execution may consume it; None means whichever runs.
+        deliver_at: not before this time, or None for at once.
+        is_carried: unread mail of the previous generation; goes before everything else.
+        is_stored: the store holds a row that the consuming checkpoint has to delete. Results of this host's own
+            activities are not stored: the history says that they are missing, and the activity runs again.
+    """
+
+    message_id: str
+    instance_id: str
+    execution_id: str | None
+    event: HistoryEvent
+    deliver_at: datetime | None = None
+    is_carried: bool = False
+    is_stored: bool = True
+
+
+class ActivityTask(Struct, frozen=True, gc=False):
+    """One activity call that must run at least once. `activity_id` is `execution id/task id`, the idempotency key."""
+
+    activity_id: str
+    instance_id: str
+    execution_id: str
+    task_id: int
+    name: str
+    input: str | None
+
+
+class Checkpoint(Struct, frozen=True, gc=False):
+    """Everything one episode changes, applied whole or not at all.
+
+    Attributes:
+        instance: the row as it will be.
+        execution_id, position: what the stored row must still say, or the checkpoint is stale. `position` counts the
+            checkpoints of that execution so far.
+        events: the episode's delta of history.
+        messages: mail to store, timers (mail to oneself) included.
+        children: rows of child orchestrations to insert; a terminal instance in the way is replaced, any other stays.
+        activities: calls that may start once this is durable. They need no row: the history says that they are open.
+        consumed: ids of stored mail that this episode used up or made obsolete.
+        has_open_work: the instance goes on without mail: it has open activities, or a generation to begin.
+        continues_as_new: the stored history is replaced by nothing, and the row starts again at position 0.
+    """
+
+    instance: Instance
+    execution_id: str
+    position: int
+    events: tuple[HistoryEvent, ...]
+    messages: tuple[Message, ...] = ()
+    children: tuple[Instance, ...] = ()
+    activities: tuple[ActivityTask, ...] = ()
+    consumed: tuple[str, ...] = ()
+    has_open_work: bool = False
+    continues_as_new: bool = False
+
+
+class Lease(Struct, frozen=True, gc=False):
+    """The right to run a partition until a time; `epoch` fences out former holders and is never used twice."""
+
+    partition: int
+    host_id: str
+    epoch: int
+    until: datetime
+
+
+class Batch(Struct, frozen=True, gc=False):
+    """What the holder of one lease commits at once.
+
+    `discarded` are ids of stored mail that no instance wants any more (stale, duplicate, or for nobody), and `replies`
+    is mail that the discarding itself sends, such as "that instance id is taken" to the parent of a refused child.
+    """
+
+    lease: Lease
+    checkpoints: Sequence[Checkpoint]
+    discarded: Sequence[str] = ()
+    replies: Sequence[Message] = ()
+
+
+class CommitOutcome(Struct, frozen=True):
+    """What a commit did not apply: partitions whose lease is lost, and instances that somebody else changed."""
+
+    lost: frozenset[int] = frozenset()
+    stale: frozenset[str] = frozenset()
+
+
+class StoredInstance(Struct, frozen=True):
+    """One snapshot of an instance: its row, its position, and the history of its current execution.
+
+    `damage` says what is wrong with a history that cannot be read; `events` is then empty.
+    """
+
+    instance: Instance
+    position: int
+    events: tuple[HistoryEvent, ...] = ()
+    damage: str | None = None
+
+
+class MailPage(Struct, frozen=True):
+    """Some due mail in order of delivery; `after` continues the walk, None ends it."""
+
+    mail: tuple[Message, ...]
+    after: tuple[int, int] | None
+
+
+class Start(Struct, frozen=True):
+    """A request to create an instance; `replace` are the statuses that an existing one may have to give way."""
+
+    instance: Instance
+    replace: frozenset[RuntimeStatus] = TERMINAL
+
+
+class InstanceQuery(Struct, frozen=True):
+    """Which instances to list: all given conditions hold. Times are inclusive; pages are in order of creation."""
+
+    instance_ids: tuple[str, ...] | None = None
+    statuses: frozenset[RuntimeStatus] | None = None
+    created_from: datetime | None = None
+    created_to: datetime | None = None
+    prefix: str | None = None
+    limit: int = 100
+    after: str | None = None
+
+
+class InstancePage(Struct, frozen=True):
+    """One page of instances; `after` asks for the next, None says there is none."""
+
+    instances: tuple[Instance, ...]
+    after: str | None
+
+
+class HistoryRow(Struct, frozen=True):
+    """One stored checkpoint, as the checker reads it."""
+
+    position: int
+    execution_id: str
+    epoch: int
+    consumed: tuple[str, ...]
+    custom_status: str | None
+    events: tuple[HistoryEvent, ...]
+    is_intact: bool
+
+
+class InstanceDump(Struct, frozen=True):
+    """All that a store keeps about one instance."""
+
+    instance: Instance
+    position: int
+    has_open_work: bool
+    rows: tuple[HistoryRow, ...]
+    mail: tuple[Message, ...]
+
+
+def partition_of(instance_id: str, partitions: int) -> int:
+    """The partition that an instance belongs to; the same for ever and on every host."""
+    return crc32(instance_id.encode()) % partitions
