@@ -1,0 +1,56 @@
+"""What clients ask of an engine: an operation, and where its reply goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from perdure.core.records import InstanceQuery, Message, Start
+
+
+class Create(Struct, frozen=True):
+    """Create an instance. Reply: None, or the instance in the way."""
+
+    start: Start
+
+
+class Send(Struct, frozen=True):
+    """Send a message. Reply: its target's status, or None."""
+
+    message: Message
+
+
+class Query(Struct, frozen=True):
+    """List instances. Reply: a page."""
+
+    query: InstanceQuery
+
+
+class History(Struct, frozen=True):
+    """Read an instance's checkpoints. Reply: history rows."""
+
+    instance_id: str
+
+
+class Watch(Struct, frozen=True):
+    """Wait for an instance to end. Reply: the instance, or None if there is none."""
+
+    instance_id: str
+
+
+class Unwatch(Struct, frozen=True):
+    """Give up a `Watch`, which stays without a reply."""
+
+    watch: Request
+
+
+Operation = Create | Send | Query | History | Watch | Unwatch
+
+
+class Request(Struct, frozen=True, eq=False):
+    """An operation and the callable that takes its reply, or an exception, on the engine's thread."""
+
+    operation: Operation
+    reply: Callable[[Any], None]
