@@ -1,0 +1,300 @@
+"""One running app: configuration, port, functions, store, engine and HTTP, put together in order and ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import datetime
+from pathlib import Path
+
+from msgspec import Struct
+from starlette.types import ASGIApp
+
+from azure.durable_functions.client import PLACEHOLDER, DurableOrchestrationClient
+from perdure.core.records import Instance, InstanceQuery, RuntimeStatus
+from perdure.engine.client import TaskHubClient
+from perdure.engine.thread import EngineThread
+from perdure.errors import AppError, HostStoppedError
+from perdure.host.app import LoadedApp, load_app
+from perdure.host.config import (
+    DEFAULT_PORT,
+    HostConfig,
+    StorageNote,
+    added_environment,
+    read_host_json,
+    read_local_settings,
+    storage_note,
+)
+from perdure.host.http_server import HttpServer, bind
+from perdure.host.http_trigger import ClientFor, HttpTriggers
+from perdure.host.invoke import LocalExecutor, UserCode
+from perdure.stores import open_store
+
+STATE_FOLDER = ".perdure"
+HOST_FILE = "host.json"
+
+# Activities that run when the host stops get so long; what has not finished by then runs again at the next start.
+DRAIN_S = 10.0
+
+ACTIVITIES_PER_CPU = 10  # the official host's default
+THREADS_SETTING = "PYTHON_THREADPOOL_THREAD_COUNT"
+
+_ENGINE_CHECK_S = 0.5
+_RESUMED_MAX = 10_000
+_PAGE = 1000
+
+ManagementUrls = Callable[[str, str, str], dict[str, str]]
+"""Origin, hub and instance id to the management URLs."""
+
+
+class HostOptions(Struct, frozen=True):
+    """What the command line may say; None is for what nobody said."""
+
+    folder: Path
+    port: int | None = None
+    address: str | None = None
+    store: str | None = None
+    hub: str | None = None
+    strict: bool = False
+
+
+class Host:
+    """Runs the app of one folder on one task hub.
+
+    Its steps are taken in this order: construct, `load`, `start`, `serve`. `close` may come after any of them.
+
+    Attributes:
+        folder: the app's.
+        config: what host.json says.
+        storage: what becomes of AzureWebJobsStorage.
+        warnings: about the settings files; `app.warnings` has those about the app.
+        port: where HTTP is served.
+    """
+
+    def __init__(self, options: HostOptions, environ: MutableMapping[str, str]) -> None:
+        """Read the settings, apply them to `environ`, and take the port.
+
+        Raises:
+            AppError: a setting cannot be used, or the port is taken.
+        """
+        self.folder = options.folder
+        local = read_local_settings(self.folder, environ)
+        self._environ = environ
+        environ.update(local.values)
+        self.config: HostConfig = read_host_json(self.folder, environ, options.hub)
+        self.storage: StorageNote = storage_note(environ)
+        if options.strict and self.storage.is_replaced:
+            raise AppError(
+                "DF403",
+                "The app asks for a store that perdure does not use",
+                self.storage.text.partition(":")[0] + ".",
+                "Leave --strict out, and it runs on the embedded store. UseDevelopmentStorage=true asks for just that.",
+            )
+        self._default_store = f"sqlite:{self.folder / STATE_FOLDER / f'{self.config.hub}.db'}"
+        self._asked_store = None if options.store is None else absolute_store_url(options.store)
+        self.store_url = self._asked_store or self._default_store
+        self.warnings = [*local.warnings, *self.config.warnings, *_thread_warnings(environ)]
+        asked_port = options.port if options.port is not None else local.port
+        self._sockets = bind(
+            options.address or local.address or "127.0.0.1", DEFAULT_PORT if asked_port is None else asked_port
+        )
+        self.port: int = self._sockets[0].getsockname()[1]
+        environ.update(added_environment(local, self.folder, self.port, environ))
+        self._app: LoadedApp | None = None
+        self._engine: EngineThread | None = None
+        self._user_code: UserCode | None = None
+        self._triggers: HttpTriggers | None = None
+        self._started_at = time.monotonic()
+
+    @property
+    def url(self) -> str:
+        """The origin that URLs are shown with."""
+        return f"http://localhost:{self.port}"
+
+    @property
+    def app(self) -> LoadedApp:
+        """The loaded app."""
+        assert self._app is not None, "load comes first"
+        return self._app
+
+    @property
+    def client(self) -> TaskHubClient:
+        """The task hub's client."""
+        assert self._engine is not None, "start comes first"
+        return self._engine.client
+
+    @property
+    def triggers(self) -> HttpTriggers:
+        """The app's HTTP functions, as the ASGI application to fall back to."""
+        assert self._triggers is not None, "start comes first"
+        return self._triggers
+
+    def load(self) -> None:
+        """Import the app, with its folder as the current one.
+
+        Raises:
+            AppError: it cannot be run.
+        """
+        os.chdir(self.folder)
+        self._app = load_app(self.folder, self._environ, self.config.route_prefix, self.config.functions)
+
+    def start(self, management_urls: ManagementUrls, observe: Callable[[Instance], None] | None = None) -> None:
+        """Open the store, take over what is unfinished there, and run it.
+
+        Args:
+            management_urls: makes the links that functions hand out.
+            observe: told of every execution that began or ended, on the engine's thread.
+
+        Raises:
+            AppError: the state folder cannot be written.
+            StoreRefusedError: the store cannot be used.
+        """
+        self._prepare_state_folder()
+        activities_max = self.config.activities_max or ACTIVITIES_PER_CPU * (os.cpu_count() or 1)
+        self._user_code = UserCode(threads=_threads(self._environ), concurrency=activities_max)
+        executor = LocalExecutor(self.app.orchestrators, self.app.activities, self._user_code)
+        store = open_store(self.store_url, hub=self.config.hub)
+        engine = EngineThread(store, executor, observe=observe)
+        self._user_code.start()
+        try:
+            engine.start()
+        except BaseException:
+            self._user_code.stop()
+            raise
+        self._engine = engine
+        self._triggers = HttpTriggers(
+            self.app.http,
+            self._user_code,
+            self._client_for(management_urls),
+            directory=str(self.folder),
+            has_home_page=self._environ.get("AzureWebJobsDisableHomepage", "").casefold() != "true",
+        )
+
+    def _client_for(self, management_urls: ManagementUrls) -> ClientFor:
+        client, hub = self.client, self.config.hub
+        return lambda origin: DurableOrchestrationClient(client, management_urls(origin, hub, PLACEHOLDER))
+
+    async def serve(self, app: ASGIApp, ready: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+        """Answer requests until `stop` is set, then let what runs finish, for at most `DRAIN_S`.
+
+        Raises:
+            HostStoppedError: the engine has ended by itself.
+        """
+        server = HttpServer(app, stop_within_s=DRAIN_S)
+        serving = asyncio.create_task(server.serve(sockets=self._sockets))
+        self._write_host_file()
+        ends = [serving, asyncio.create_task(stop.wait()), asyncio.create_task(self._engine_ended())]
+        try:
+            await ready()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._remove_host_file()
+            server.should_exit = True
+            await asyncio.to_thread(self.close, DRAIN_S)
+            await serving
+            for each in ends[1:]:
+                each.cancel()
+        if not stop.is_set():
+            raise HostStoppedError(
+                "the engine has stopped, so this host has, too. What was unfinished goes on at the next start."
+            )
+
+    async def _engine_ended(self) -> None:
+        while self._engine is not None and self._engine.is_alive:
+            await asyncio.sleep(_ENGINE_CHECK_S)
+
+    def close(self, drain_s: float = 0.0) -> None:
+        """End everything that was begun; harmless when repeated."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.stop(drain_s)
+        user_code, self._user_code = self._user_code, None
+        if user_code is not None:
+            user_code.stop()
+        for each in self._sockets:
+            each.close()
+
+    async def unfinished(self, before: datetime) -> set[str]:
+        """Ids of instances from before a time that have not ended, `_RESUMED_MAX` at most."""
+        found: set[str] = set()
+        after: str | None = None
+        statuses = frozenset({RuntimeStatus.PENDING, RuntimeStatus.RUNNING})
+        while len(found) < _RESUMED_MAX:
+            query = InstanceQuery(statuses=statuses, created_to=before, limit=_PAGE, after=after)
+            page = await self.client.list(query)
+            found.update(each.instance_id for each in page.instances)
+            after = page.after
+            if after is None:
+                break
+        return found
+
+    def status(self) -> dict[str, object]:
+        """What `/admin/host/status` answers."""
+        return {
+            "id": self.config.hub,
+            "state": "Running",
+            "processUptime": round((time.monotonic() - self._started_at) * 1000),
+            "functionAppContentEditingState": "NotAllowed",
+            "errors": [f"{each.name}: {each.note}" for each in self.app.listings if each.is_error],
+        }
+
+    # ------------------------------------------------------------------ the state folder
+
+    def _prepare_state_folder(self) -> None:
+        folder = self.folder / STATE_FOLDER
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            ignore = folder / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", "ascii")  # state is nobody's source, and no repository has to be told so
+        except OSError as error:
+            raise AppError(
+                "DF403",
+                "The app folder cannot be written",
+                f"{folder}: {error.strerror or error}",
+                "perdure keeps its state there. Make the folder writable.",
+            ) from error
+
+    def _write_host_file(self) -> None:
+        """Tell the command line, and only this user, where this host is."""
+        host, port = self._sockets[0].getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        content = {"url": url, "pid": os.getpid(), "hub": self.config.hub, "store": self._asked_store}
+        path = self.folder / STATE_FOLDER / HOST_FILE
+        new = path.with_suffix(".new")
+        with open(os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        new.replace(path)
+
+    def _remove_host_file(self) -> None:
+        (self.folder / STATE_FOLDER / HOST_FILE).unlink(missing_ok=True)
+
+
+def absolute_store_url(url: str) -> str:
+    """The URL with a relative path made absolute, because the app's folder becomes the current one."""
+    scheme, separator, path = url.partition(":")
+    if scheme.casefold() != "sqlite" or not path or path.startswith("//") or path == ":memory:":
+        return url
+    return f"{scheme}{separator}{Path(path).absolute()}"
+
+
+def _threads(environ: MutableMapping[str, str]) -> int:
+    value = environ.get(THREADS_SETTING, "")
+    return int(value) if value.isdigit() and int(value) > 0 else min(32, (os.cpu_count() or 1) + 4)
+
+
+def _thread_warnings(environ: MutableMapping[str, str]) -> list[str]:
+    value = environ.get(THREADS_SETTING)
+    if value is None:
+        return []
+    if not value.lstrip("-").isdigit():
+        return [f"{THREADS_SETTING} must be an integer"]
+    if int(value) < 1:
+        return [
+            f"{THREADS_SETTING} must be set to a value between 1 and sys.maxint. "
+            "Reverting to default value for max_workers"
+        ]
+    return []

@@ -1,0 +1,1 @@
+"""An official import path; nothing of ours is defined here."""

@@ -1,0 +1,178 @@
+"""What the client answers with: the status of an instance, how many were purged, the state of an entity."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from azure.durable_functions.constants import DATETIME_STRING_FORMAT
+
+
+class OrchestrationRuntimeStatus(Enum):
+    """Where an instance stands."""
+
+    Running = "Running"
+    Completed = "Completed"
+    ContinuedAsNew = "ContinuedAsNew"
+    Failed = "Failed"
+    Canceled = "Canceled"
+    Terminated = "Terminated"
+    Pending = "Pending"
+    Suspended = "Suspended"
+
+
+class DurableOrchestrationStatus:
+    """The status of an instance; false if there is no such instance.
+
+    Members that the SDK does not know become attributes under the name they came with.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        instanceId: str | None = None,
+        createdTime: str | datetime | None = None,
+        lastUpdatedTime: str | datetime | None = None,
+        input: Any = None,
+        output: Any = None,
+        runtimeStatus: str | None = None,
+        customStatus: Any = None,
+        history: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._name = name
+        self._instance_id = instanceId
+        self._created_time = _time(createdTime)
+        self._last_updated_time = _time(lastUpdatedTime)
+        self._input = input
+        self._output = output
+        self._runtime_status = None if runtimeStatus is None else OrchestrationRuntimeStatus(runtimeStatus)
+        self._custom_status = customStatus
+        self._history: list[Any] | None = kwargs.get("historyEvents") if history is None else history
+        for member, value in kwargs.items():
+            self.__dict__[member] = value
+
+    @classmethod
+    def from_json(cls, json_obj: dict[str, Any] | str | None) -> DurableOrchestrationStatus:
+        """The status in an answer of the management API; a text instead of it becomes `message`."""
+        return cls(message=json_obj) if isinstance(json_obj, str) else cls(**(json_obj or {}))
+
+    def __bool__(self) -> bool:
+        return self._created_time is not None
+
+    def __repr__(self) -> str:
+        status = None if self._runtime_status is None else self._runtime_status.value
+        return f"<DurableOrchestrationStatus {self._name} {self._instance_id} {status}>"
+
+    @property
+    def name(self) -> str | None:
+        """Name of the orchestrator."""
+        return self._name
+
+    @property
+    def instance_id(self) -> str | None:
+        """Id of the instance."""
+        return self._instance_id
+
+    @property
+    def created_time(self) -> datetime | None:
+        """When the instance was started (aware UTC)."""
+        return self._created_time
+
+    @property
+    def last_updated_time(self) -> datetime | None:
+        """When the instance last changed (aware UTC)."""
+        return self._last_updated_time
+
+    @property
+    def input_(self) -> Any:
+        """The input that the instance was started with."""
+        return self._input
+
+    @property
+    def input(self) -> Any:
+        """The same as `input_`."""
+        return self._input
+
+    @property
+    def output(self) -> Any:
+        """The result; for a failed instance what failed, for a terminated one the reason."""
+        return self._output
+
+    @property
+    def runtime_status(self) -> OrchestrationRuntimeStatus | None:
+        """Where the instance stands."""
+        return self._runtime_status
+
+    @property
+    def custom_status(self) -> Any:
+        """What the orchestrator last set as its custom status."""
+        return self._custom_status
+
+    @property
+    def history(self) -> list[Any] | None:
+        """What has happened so far, if it was asked for."""
+        return self._history
+
+    def to_json(self) -> dict[str, Any]:
+        """The status as plain JSON values, in the official order."""
+        return {
+            "name": self._name,
+            "instanceId": self._instance_id,
+            "createdTime": _text(self._created_time),
+            "lastUpdatedTime": _text(self._last_updated_time),
+            "output": self._output,
+            "input": self._input,
+            "runtimeStatus": None if self._runtime_status is None else self._runtime_status.name,
+            "customStatus": self._custom_status,
+            "history": self._history,
+        }
+
+
+class PurgeHistoryResult:
+    """How many instances were purged."""
+
+    def __init__(self, instancesDeleted: int, **kwargs: Any) -> None:
+        self._instances_deleted = instancesDeleted
+        for member, value in kwargs.items():
+            self.__dict__[member] = value
+
+    @classmethod
+    def from_json(cls, json_obj: dict[str, Any]) -> PurgeHistoryResult:
+        """The number in an answer of the management API."""
+        return cls(**json_obj)
+
+    @property
+    def instances_deleted(self) -> int:
+        """How many instances were purged."""
+        return self._instances_deleted
+
+
+class EntityStateResponse:
+    """Whether an entity exists, and its state."""
+
+    def __init__(self, entity_exists: bool, entity_state: Any = None) -> None:
+        self._entity_exists = entity_exists
+        self._entity_state = entity_state
+
+    @property
+    def entity_exists(self) -> bool:
+        """There is such an entity."""
+        return self._entity_exists
+
+    @property
+    def entity_state(self) -> Any:
+        """Its state."""
+        return self._entity_state
+
+
+def _time(value: str | datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    time = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def _text(time: datetime | None) -> str | None:
+    return None if time is None else time.strftime(DATETIME_STRING_FORMAT)
