@@ -1,0 +1,109 @@
+"""What may reach a host at all, decided from the head of a request alone."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+# The servers below let megabytes and thousands of fields through; these are the usual limits of web servers.
+HEADER_FIELDS_MAX = 100
+HEADER_BYTES_MAX = 32 * 1024
+URL_BYTES_MAX = 8 * 1024
+
+_OWN_PATHS = ("/runtime/", "/admin/")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAFE_SITES = frozenset({b"same-origin", b"none"})
+_DISTRUSTED = frozenset({400, 414, 431})  # after these, what follows on the connection may not be what it seems
+_AUTHORITY = re.compile(r"(?P<host>[^:\[\]/@\s]+|\[[0-9a-f:.]+\])(?P<port>:\d{1,5})?")
+_SECURITY_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+
+
+class Guard:
+    """Lets through what the developer's own tools send, and stops what a foreign web page could make a browser send.
+
+    Loopback is no boundary: a page can have a browser post to it, or reach it under a name of its own (DNS
+    rebinding). So `Host` must be a known name on every request, and a request that changes something through the
+    management API must not come from another origin. Functions behind HTTP triggers decide about origins themselves.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str] = LOOPBACK_HOSTS) -> None:
+        """Guard `app`.
+
+        Args:
+            hosts: names that clients may use for this host; one without a port stands for any port.
+        """
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
+        elif refused := self._refused(scope):
+            await _answer(refused, send)
+        elif _is_own(scope["path"]):
+            await self._app(scope, receive, _with_security_headers(send))
+        else:
+            await self._app(scope, receive, send)
+
+    def _refused(self, scope: Scope) -> int | None:
+        """The status code that refuses this request, or None to let it through."""
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        if len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"]) > URL_BYTES_MAX:
+            return 414
+        if len(headers) > HEADER_FIELDS_MAX or sum(map(_bytes_of, headers)) > HEADER_BYTES_MAX:
+            return 431
+        hosts = [value for name, value in headers if name == b"host"]
+        if len(hosts) != 1:
+            return 400
+        if not self._knows(hosts[0].decode("latin-1").lower()):
+            return 421
+        if scope["method"] not in _SAFE_METHODS and _is_own(scope["path"]) and _is_foreign(scope, hosts[0]):
+            return 403
+        return None
+
+    def _knows(self, authority: str) -> bool:
+        found = _AUTHORITY.fullmatch(authority)
+        return found is not None and (found["host"] in self._hosts or authority in self._hosts)
+
+
+def _bytes_of(header: tuple[bytes, bytes]) -> int:
+    return len(header[0]) + len(header[1]) + 4  # colon, space and line end
+
+
+def _is_own(path: str) -> bool:
+    return f"{path.lower()}/".startswith(_OWN_PATHS)
+
+
+def _is_foreign(scope: Scope, host: bytes) -> bool:
+    """Whether a browser says that the request comes from elsewhere. Tools that are no browsers say nothing."""
+    here = scope["scheme"].encode() + b"://" + host.lower()
+    for name, value in scope["headers"]:
+        if name == b"origin" and value.lower() != here:
+            return True
+        if name == b"sec-fetch-site" and value not in _SAFE_SITES:
+            return True
+    return False
+
+
+async def _answer(status: int, send: Send) -> None:
+    headers = [(b"content-length", b"0"), *_SECURITY_HEADERS]
+    if status in _DISTRUSTED:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _with_security_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *_SECURITY_HEADERS]
+        await send(message)
+
+    return send_with_headers

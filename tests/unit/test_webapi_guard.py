@@ -1,0 +1,204 @@
+"""Who gets past the guard, judged by the head of a request."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from perdure.webapi.guard import HEADER_BYTES_MAX, HEADER_FIELDS_MAX, URL_BYTES_MAX, Guard
+
+START = "/runtime/webhooks/durabletask/orchestrators/hello"
+STATUS = "/runtime/webhooks/durabletask/instances/x"
+FUNCTION = "/api/orders"
+
+HOST = ("Host", "localhost:7071")
+
+
+async def host_app(scope: Any, receive: Any, send: Any) -> None:
+    """Stands behind the guard and lets everything happen."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"cache-control", b"public")]})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
+def answer(
+    verb: str,
+    path: str,
+    *headers: tuple[str, str],
+    query: str = "",
+    hosts: frozenset[str] | None = None,
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """What a client gets for this head: status code, headers, body."""
+    guard = Guard(host_app) if hosts is None else Guard(host_app, hosts=hosts)
+    scope = {
+        "type": "http",
+        "method": verb,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+    }
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("the guard reads no body")
+
+    asyncio.run(guard(scope, receive, send))
+    return sent[0]["status"], sent[0]["headers"], sent[1]["body"]
+
+
+def status(verb: str, path: str, *headers: tuple[str, str], **options: Any) -> int:
+    return answer(verb, path, *headers, **options)[0]
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:7071", "LOCALHOST:7071", "127.0.0.1:7071", "127.0.0.1", "[::1]:7071", "[::1]"]
+)
+def test_the_names_of_the_loopback_are_let_through(host: str):
+    assert status("GET", STATUS, ("Host", host)) == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:7071",
+        "localhost.",
+        "localhost.evil.example",
+        "localhost:7071@evil.example",
+        "evil.example#localhost",
+        "localhost:port",
+        "localhost:",
+        "localhost:123456",
+        "[::2]",
+        "::1",
+        "[::1",
+        "127.0.0.1.nip.io",
+        "0x7f000001",
+        "",
+        " localhost",
+        "localhost\n",
+    ],
+)
+@pytest.mark.parametrize("path", [STATUS, FUNCTION, "/"])
+def test_any_other_name_is_refused_on_every_path(host: str, path: str):
+    """A page of evil.example that resolves to 127.0.0.1 sends its own name (DNS rebinding)."""
+    code, _, body = answer("GET", path, ("Host", host))
+
+    assert (code, body) == (421, b"")
+
+
+def test_a_request_has_exactly_one_host():
+    assert status("GET", STATUS) == 400
+    assert status("GET", STATUS, HOST, HOST) == 400
+    assert status("GET", STATUS, HOST, ("Host", "evil.example")) == 400
+
+
+def test_a_name_given_with_a_port_stands_for_that_port_only():
+    hosts = frozenset({"Build-Server:7071", "localhost"})
+
+    assert status("GET", STATUS, ("Host", "build-server:7071"), hosts=hosts) == 200
+    assert status("GET", STATUS, ("Host", "build-server:7072"), hosts=hosts) == 421
+    assert status("GET", STATUS, ("Host", "build-server"), hosts=hosts) == 421
+    assert status("GET", STATUS, ("Host", "localhost:1"), hosts=hosts) == 200
+
+
+@pytest.mark.parametrize("verb", ["POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Origin", "https://evil.example"),
+        ("Origin", "null"),
+        ("Origin", "http://localhost:3000"),
+        ("Origin", "https://localhost:7071"),
+        ("Origin", "http://127.0.0.1:7071"),
+        ("Origin", ""),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+        ("Sec-Fetch-Site", "anything-new"),
+    ],
+)
+@pytest.mark.parametrize("path", [START, START.upper(), "/admin/functions/hello"])
+def test_a_foreign_page_cannot_change_anything(verb: str, header: tuple[str, str], path: str):
+    code, _, body = answer(verb, path, HOST, header)
+
+    assert (code, body) == (403, b"")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        (("Origin", "http://localhost:7071"), ("Sec-Fetch-Site", "same-origin")),
+        (("Origin", "HTTP://LOCALHOST:7071"),),
+        (("Sec-Fetch-Site", "none"),),
+    ],
+)
+def test_tools_and_the_hosts_own_pages_can(headers: tuple[tuple[str, str], ...]):
+    assert status("POST", START, HOST, *headers) == 200
+
+
+def test_reading_and_function_routes_are_left_to_the_browser_and_the_app():
+    foreign = ("Origin", "https://evil.example")
+
+    assert status("GET", STATUS, HOST, foreign) == 200
+    assert status("POST", FUNCTION, HOST, foreign) == 200
+    assert status("POST", "/runtimes", HOST, foreign) == 200
+
+
+def test_the_number_of_header_fields_is_limited():
+    fields = [HOST, *((f"x-{number}", "1") for number in range(HEADER_FIELDS_MAX - 1))]
+
+    assert status("GET", STATUS, *fields) == 200
+    assert status("GET", STATUS, *fields, ("x-more", "1")) == 431
+
+
+def test_the_size_of_headers_is_limited():
+    used = sum(len(part) for part in HOST) + 4 + len("x") + 4
+
+    assert status("GET", STATUS, HOST, ("x", "1" * (HEADER_BYTES_MAX - used))) == 200
+    assert status("GET", STATUS, HOST, ("x", "1" * (HEADER_BYTES_MAX - used + 1))) == 431
+
+
+def test_the_length_of_the_url_is_limited():
+    left = URL_BYTES_MAX - len(STATUS)
+
+    assert status("GET", STATUS, HOST, query="q" * left) == 200
+    assert status("GET", STATUS, HOST, query="q" * (left + 1)) == 414
+    assert status("GET", "/" + "p" * URL_BYTES_MAX, HOST) == 414
+
+
+def test_answers_of_the_management_api_are_not_stored_or_guessed_at():
+    for path in (STATUS, "/admin/host/status"):
+        _, headers, _ = answer("GET", path, HOST)
+        assert headers[-2:] == [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+
+
+def test_answers_of_functions_keep_their_own_headers():
+    assert answer("GET", FUNCTION, HOST)[1] == [(b"cache-control", b"public")]
+
+
+@pytest.mark.parametrize(("headers", "closes"), [((HOST, HOST), True), ((("Host", "evil.example"),), False)])
+def test_a_connection_is_closed_if_its_framing_cannot_be_trusted(headers: tuple[tuple[str, str], ...], closes: bool):
+    assert ((b"connection", b"close") in answer("GET", STATUS, *headers)[1]) is closes
+
+
+def test_websockets_are_closed_and_the_lifespan_passes():
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def passed(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "passed"})
+
+    asyncio.run(Guard(passed)({"type": "websocket", "path": "/", "headers": []}, receive, send))
+    asyncio.run(Guard(passed)({"type": "lifespan"}, receive, send))
+
+    assert [message["type"] for message in sent] == ["websocket.close", "passed"]

@@ -1,0 +1,116 @@
+"""A task hub in memory, with orchestrators to talk about, behind the management API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+
+from perdure.core.codec import payloads
+from perdure.core.cursor import OrchestrationCursor
+from perdure.core.tasks import ActivityCall, EventTask
+from perdure.engine.check import check_hub
+from perdure.engine.store import Store
+from perdure.engine.thread import EngineThread
+from perdure.host.invoke import Activity, LocalExecutor, UserCode
+from perdure.stores.memory import MemoryStore
+from perdure.webapi.routes import management_app
+
+ORIGIN = "http://localhost:7071"
+BASE = "/runtime/webhooks/durabletask"
+HUB = "TestHub"
+
+Code = Generator[Any, Any, Any]
+
+
+def echo(cursor: OrchestrationCursor) -> Any:
+    """Returns its input."""
+    return payloads.decode(cursor.input)
+
+
+def greet(cursor: OrchestrationCursor) -> Code:
+    """Calls one activity with its input."""
+    return (yield ActivityCall("hello", cursor.input))
+
+
+def approval(cursor: OrchestrationCursor) -> Code:
+    """Waits for an event and returns what it carries."""
+    cursor.custom_status = '"waiting"'
+    return (yield EventTask("Approval", cursor))
+
+
+def broken(cursor: OrchestrationCursor) -> Code:
+    """Fails."""
+    yield ActivityCall("hello", '"nobody"')
+    raise ValueError("no stock")
+
+
+def executor(user_code: UserCode) -> LocalExecutor:
+    """Who runs these."""
+    hello = Activity("hello", lambda name: f"Hello {name}", "name")
+    return LocalExecutor({each.__name__: each for each in (echo, greet, approval, broken)}, {"hello": hello}, user_code)
+
+
+@contextmanager
+def running_engine(store: Store) -> Iterator[EngineThread]:
+    """An engine on `store` that runs the orchestrators above."""
+    user_code = UserCode(threads=2, concurrency=2)
+    user_code.start()
+    engine = EngineThread(store, executor(user_code))
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.stop()
+        user_code.stop()
+
+
+class Api:
+    """Sends requests to the management API of an engine."""
+
+    def __init__(self, engine: EngineThread) -> None:
+        self.client = engine.client
+        self.app = management_app(engine.client, HUB)
+
+    def request(self, verb: str, path: str, *, base: str = BASE, **options: Any) -> httpx2.Response:
+        """Send one request and return its answer."""
+
+        async def send() -> httpx2.Response:
+            transport = httpx2.ASGITransport(self.app)
+            async with httpx2.AsyncClient(transport=transport, base_url=ORIGIN) as http:
+                return await http.request(verb, f"{base}/{path}", **options)
+
+        return asyncio.run(send())
+
+    def get(self, path: str, **options: Any) -> httpx2.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx2.Response:
+        return self.request("POST", path, **options)
+
+    def start(self, name: str, instance_id: str, body: str = "") -> None:
+        """Start an instance and expect that to work."""
+        assert self.post(f"orchestrators/{name}/{instance_id}", content=body).status_code == 202
+
+    def run(self, name: str, instance_id: str, body: str = "") -> httpx2.Response:
+        """Start an instance and return its status once it has ended."""
+        self.post(f"orchestrators/{name}/{instance_id}?timeout=10", content=body)
+        answer = self.get(f"instances/{instance_id}")
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    def ended(self, instance_id: str) -> None:
+        """Wait until an instance has ended."""
+        asyncio.run(self.client.wait(instance_id))
+
+
+@contextmanager
+def running_api() -> Iterator[Api]:
+    """The API on a hub of its own, which the checker looks at in the end."""
+    store = MemoryStore(partitions=1)
+    with running_engine(store) as engine:
+        yield Api(engine)
+    assert asyncio.run(check_hub(store)).findings == ()
