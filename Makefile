@@ -1,0 +1,58 @@
+# Needs make and any Python from 3.11 on; everything else is installed into .venv.
+.DEFAULT_GOAL := help
+.PHONY: help run test check conformance e2e sim bench docs clean
+PYTHONS := python3.13 python3.12 python3.11 python3 python
+ifeq ($(OS),Windows_NT)
+  BIN := .venv/Scripts
+else
+  BIN := .venv/bin
+endif
+PY := $(BIN)/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+SEEDS ?= 200
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+run: .venv/.product ## set everything up and run the sample app on 127.0.0.1:7071
+	@$(PY) -m perdure start --app samples/quickstart
+
+test: .venv/.tools ## run all tests
+	@$(PY) -m pytest -q
+
+check: .venv/.tools ## formatting, lint, types, layers
+	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m pyright && $(PY) -m pytest -q tests/unit/test_layers.py
+
+conformance: .venv/.tools ## hold a store against the contract of the seam: STORE=url
+	@$(PY) -m pytest -q tests/conformance $(if $(STORE),--store "$(STORE)")
+
+e2e: .venv/.tools ## tests that start real hosts
+	@$(PY) -m pytest -q tests/e2e
+
+sim: .venv/.tools ## simulate hosts, crashes and time: SEEDS=n
+	@$(PY) tests/fault/simulate.py --seeds $(SEEDS) --jobs 2
+
+bench: .venv/.tools ## measure every workload; one JSON line each
+	@$(PY) bench/run.py --workload all
+
+docs: .venv/.tools ## write the generated reference pages
+	@$(PY) docs/generate.py
+
+clean: ## remove the virtual environment and caches
+	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+
+.venv/.product: pyproject.toml | .venv
+	@echo "installing perdure into .venv ..." && $(PIP) -e . && touch $@
+
+.venv/.tools: pyproject.toml | .venv
+	@echo "installing perdure and its development tools into .venv ..." && $(PIP) -e ".[dev]" && touch $@ .venv/.product
+
+.venv:
+	@for each in $(PYTHON) $(PYTHONS); do \
+	   version=$$("$$each" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue; \
+	   if "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	     echo "making .venv with Python $$version ..."; "$$each" -m venv .venv || rm -rf .venv; test -d .venv; exit; \
+	   fi; \
+	   found="$${found:-$$version}"; \
+	 done; \
+	 echo "perdure needs Python 3.11 or later, but found $${found:+only }$${found:-none}: install one, or name it with PYTHON=path." >&2; exit 1

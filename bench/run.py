@@ -1,0 +1,281 @@
+"""The benchmarks: one JSON line per workload and size.
+
+    python bench/run.py --workload W1 --activities async --n 10000
+    python bench/run.py --workload all
+
+W1  n orchestrations of 3 activities, started at once; beside it the bare loop of ceiling.py, measured in turn with it
+W2  one orchestration that calls n activities at the same time
+W3  one orchestration that calls n activities one after the other
+W4  one orchestration of 3 activities at a time: in this process, and over HTTP
+W6  start-up and memory of `perdure start`
+W7  kill -9 with n orchestrations in flight, and the restart
+
+Figures are medians over the repetitions, each on a fresh store. A record whose `foreign_cpu` is above 0.2 was taken
+while others used the machine; take it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ceiling
+import in_process
+from host_process import HostProcess, import_ms
+from meter import Meter, cpu_seconds, least_of, median_of, percentile, rounded, rss_mb
+
+SIZES = {"W1": (500, 10_000), "W2": (1_000, 5_000), "W3": (2_000,), "W4": (200,), "W6": (10_000,), "W7": (500,)}
+WARM_UP = 50
+HTTP_CALLS = 200
+
+
+def main() -> None:
+    arguments = parsed()
+    for workload in SIZES if arguments.workload == "all" else (arguments.workload,):
+        for n in (arguments.n,) if arguments.n else SIZES[workload]:
+            for activities in kinds(workload, arguments.activities):
+                with scratch(arguments.dir) as folder:
+                    record = WORKLOADS[workload](Run(folder, arguments.store, activities, n, arguments.repeat))
+                emit(workload, n, activities, arguments.store, record)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workload", choices=[*SIZES, "all"], default="all")
+    parser.add_argument("--activities", choices=["async", "sync"], help="both if left out")
+    parser.add_argument("--n", type=int, help="size instead of the standard ones")
+    parser.add_argument(
+        "--store", default="sqlite:", help="'sqlite:' makes a file below --dir; 'memory:' keeps nothing"
+    )
+    parser.add_argument("--repeat", type=int, default=3, help="repetitions, of which the median counts")
+    parser.add_argument("--dir", type=Path, default=Path(), help="where files are made; should be on a real disk")
+    return parser.parse_args()
+
+
+def kinds(workload: str, asked: str | None) -> tuple[str, ...]:
+    if workload in ("W6", "W7"):
+        return ("async",)
+    return (asked,) if asked else ("async", "sync")
+
+
+def emit(workload: str, n: int, activities: str, store: str, record: dict[str, Any]) -> None:
+    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    print(
+        json.dumps({"workload": workload, "n": n, "activities": activities, "store": store, **record, **machine}),
+        flush=True,
+    )
+
+
+class Run:
+    """What one record is about."""
+
+    def __init__(self, folder: Path, store: str, activities: str, n: int, repeat: int) -> None:
+        self.folder = folder
+        self.store = store
+        self.n = n
+        self.repeat = repeat
+        self.suffix = "" if activities == "async" else "_sync"
+        self.is_sync = activities == "sync"
+
+    def url(self, number: int) -> str:
+        """A fresh store."""
+        return f"sqlite:{self.folder / f'{number}.db'}" if self.store == "sqlite:" else self.store
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=folder.resolve()) as name:
+        yield Path(name)
+
+
+# ---------------------------------------------------------------- in this process
+
+
+def w1(run: Run) -> dict[str, Any]:
+    ours: list[in_process.Cost] = []
+    bare: list[float] = []
+    threads = in_process.POOL_THREADS if run.is_sync else 0  # the same for both
+    for number in range(run.repeat):
+        bare.append(ceiling.run(run.folder, run.n, threads))
+        ours.append(in_process.hello_at_once(run.url(number), run.folder, f"say_hello{run.suffix}", run.n, WARM_UP))
+        gc.collect()
+    per_s, ceiling_per_s = median_of([run.n / each.seconds for each in ours]), median_of(bare)
+    return {
+        "orchestrations_per_s": round(per_s),
+        "ceiling_per_s": round(ceiling_per_s),
+        "ratio": round(per_s / ceiling_per_s, 3),
+        **spent(ours, run.n),
+    }
+
+
+def w2(run: Run) -> dict[str, Any]:
+    ours = [
+        in_process.one(run.url(number), run.folder, "fan_out", [f"say_hello{run.suffix}", run.n])
+        for number in range(run.repeat)
+    ]
+    return {"s": rounded(median_of([each.seconds for each in ours])), **spent(ours, run.n)}
+
+
+def w3(run: Run) -> dict[str, Any]:
+    ours = [
+        in_process.one(run.url(number), run.folder, "chain", [f"tick{run.suffix}", run.n])
+        for number in range(run.repeat)
+    ]
+    edge = min(100, len(ours[0].ticks) // 2)
+    first = median_of([(each.ticks[edge] - each.ticks[0]) / edge * 1000 for each in ours])
+    last = median_of([(each.ticks[-1] - each.ticks[-1 - edge]) / edge * 1000 for each in ours])
+    return {
+        "s": rounded(median_of([each.seconds for each in ours])),
+        "ms_per_step_first_100": rounded(first),
+        "ms_per_step_last_100": rounded(last),
+        "last_to_first": rounded(last / first, 2),
+        **spent(ours, run.n),
+    }
+
+
+def w4(run: Run) -> dict[str, Any]:
+    activity = f"say_hello{run.suffix}"
+    cost, latencies = in_process.one_at_a_time(run.url(0), run.folder, activity, run.n, WARM_UP)
+    over_http = http_latencies(run, activity)
+    return {
+        "p50_ms": rounded(percentile(latencies, 50) * 1000),
+        "p95_ms": rounded(percentile(latencies, 95) * 1000),
+        "http_p50_ms": rounded(percentile(over_http, 50) * 1000),
+        "http_p95_ms": rounded(percentile(over_http, 95) * 1000),
+        **spent([cost], run.n),
+    }
+
+
+def spent(costs: list[in_process.Cost], n: int) -> dict[str, Any]:
+    """The fields that all runs in this process share; `n` is what the costs are divided by."""
+    flushes = least_of([each.disk_flushes for each in costs])
+    cpu_s = median_of([each.cpu_s for each in costs])
+    rows = median_of([each.rows_written for each in costs])
+    return {
+        "disk_flushes": flushes,
+        "disk_flushes_each": rounded(None if flushes is None else flushes / n, 4),
+        "commits": median_of([each.commits for each in costs]),
+        "cpu_s": rounded(cpu_s),
+        "cpu_ms_each": rounded(None if cpu_s is None else cpu_s / n * 1000, 4),
+        "rows_each": rounded(None if rows is None else rows / n, 2),
+        "foreign_cpu": rounded(median_of([each.foreign_cpu for each in costs])),
+        "repeated": len(costs),
+    }
+
+
+# ---------------------------------------------------------------- real hosts
+
+
+def http_latencies(run: Run, activity: str) -> list[float]:
+    latencies: list[float] = []
+    with HostProcess(run.url(1)) as host:
+        host.wait_until_ready()
+        for number in range(WARM_UP + HTTP_CALLS):
+            before = time.perf_counter()
+            status, _ = host.start_and_wait("hello", activity)
+            if number >= WARM_UP:
+                latencies.append(time.perf_counter() - before)
+            require(status == 200, f"the waiting start answered {status}")
+    return latencies
+
+
+def w6(run: Run) -> dict[str, Any]:
+    ready: list[float] = []
+    first: list[float] = []
+    for number in range(run.repeat):
+        with HostProcess(run.url(number)) as host:
+            ready.append(host.wait_until_ready())
+            host.start_and_wait("hello", "say_hello")
+            first.append(time.perf_counter() - host.launched_at)
+    with HostProcess(run.url(run.repeat)) as host:
+        host.wait_until_ready()
+        host.start_and_wait("hello", "say_hello")
+        host.wait_until_quiet()
+        idle_mb, idle_cpu = rss_mb(host.pid), cpu_share(host.pid)
+        before = time.perf_counter()
+        host.post(f"/api/start/park?n={run.n}")
+        host.wait_until_quiet()
+        parked_s = time.perf_counter() - before
+        if run.store == "sqlite:":
+            require(instances(run.url(run.repeat)) == {"Running": run.n, "Completed": 1}, "not all are parked")
+        parked_mb, parked_cpu = rss_mb(host.pid), cpu_share(host.pid)
+    return {
+        "import_ms": rounded(import_ms("perdure.cli.main"), 1),
+        "ready_s": rounded(median_of(ready)),
+        "first_result_s": rounded(median_of(first)),
+        "rss_idle_mb": rounded(idle_mb, 1),
+        "rss_parked_extra_mb": rounded(None if idle_mb is None or parked_mb is None else parked_mb - idle_mb, 1),
+        "idle_cpu": rounded(idle_cpu, 4),
+        "parked_cpu": rounded(parked_cpu, 4),
+        "parking_s": rounded(parked_s, 2),
+        "repeated": run.repeat,
+    }
+
+
+def instances(url: str) -> dict[str, int]:
+    """How many instances a store's file has, by status. Reads it beside the host, without a lock."""
+    connection = sqlite3.connect(f"file:{url.removeprefix('sqlite:')}?mode=ro", uri=True)
+    try:
+        return dict(connection.execute("select status, count(*) from instances group by status").fetchall())
+    finally:
+        connection.close()
+
+
+def require(claim: bool, otherwise: str) -> None:
+    if not claim:
+        raise AssertionError(otherwise)
+
+
+def cpu_share(pid: int, seconds: float = 4.0) -> float | None:
+    """Share of one core that a process uses while nothing is asked of it."""
+    before, begun = cpu_seconds(pid), time.perf_counter()
+    time.sleep(seconds)
+    after = cpu_seconds(pid)
+    return None if before is None or after is None else (after - before) / (time.perf_counter() - begun)
+
+
+def w7(run: Run) -> dict[str, Any]:
+    if not run.store.startswith("sqlite:"):
+        return {"skipped": "needs a store that outlives its process"}
+    seconds: list[float] = []
+    flushes: list[Any] = []
+    for number in range(run.repeat):
+        gate = run.folder / f"{number}.gate"
+        url = run.url(number)
+        with HostProcess(url, BENCH_GATE=str(gate)) as host:
+            host.wait_until_ready()
+            host.post(f"/api/start/interrupted?n={run.n}")
+            host.wait_until_quiet()
+            host.kill()
+        require(instances(url) == {"Running": run.n}, f"in flight at the kill: {instances(url)}")
+        gate.touch()
+        with Meter(run.folder) as meter, HostProcess(url, BENCH_GATE=str(gate)) as host:
+            while instances(url) != {"Completed": run.n}:
+                require(time.perf_counter() - host.launched_at < 60, f"still not all completed: {instances(url)}")
+                time.sleep(0.01)
+            seconds.append(time.perf_counter() - host.launched_at)
+        flushes.append(meter.disk_flushes)
+    return {
+        "recovered_s": rounded(median_of(seconds)),
+        "slowest_s": rounded(max(seconds)),
+        "completed": run.n,
+        "disk_flushes": least_of(flushes),
+        "repeated": run.repeat,
+    }
+
+
+WORKLOADS = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W6": w6, "W7": w7}
+
+if __name__ == "__main__":
+    main()
