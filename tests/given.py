@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from azure.durable_functions import Orchestrator
+
 from perdure.core.actions import (
     CancelTimer,
     CompleteOrchestration,

@@ -264,6 +264,20 @@ async def test_send_answers_a_repeated_request_as_it_did_the_first_time(hub: Hub
     assert await hub.mail("order-17") == []
 
 
+@pytest.mark.parametrize("year", [1990, 2200])
+async def test_an_answer_outlives_a_reopening_whatever_the_clock_says(hub: Hub, year: int):
+    await hub.create("order-17")
+    now, event = NOW.replace(year=year), an_event("order-17")
+    await hub.store.send([event], now)
+    await hub.step("order-17")
+
+    await hub.store.close()
+    await hub.store.open()
+
+    assert await hub.store.send([event], now + SECOND) == [RuntimeStatus.PENDING]
+    assert await hub.mail("order-17") == []
+
+
 async def test_a_request_repeated_in_one_call_is_stored_once(hub: Hub):
     await hub.create("order-17")
     event = an_event("order-17")

@@ -111,12 +111,14 @@ class RuntimeState:
             event = message.event
             task_id: int | None = getattr(event, "task_id", None)
             reason = None
-            if message.execution_id is not None and message.execution_id != instance.execution_id:
+            if isinstance(event, ExecutionStarted):
+                if event.execution_id == instance.created_by:
+                    continue  # it only wakes the instance: the event itself is made from the row
                 reason = "of another execution"
-                if isinstance(event, ExecutionStarted) and event.parent is not None:
+                if event.parent is not None:
                     replies.append(_refusal(instance, event, event.parent, now))
-            elif isinstance(event, ExecutionStarted):
-                continue  # it only wakes the instance: the event itself is made from the row
+            elif message.execution_id is not None and message.execution_id != instance.execution_id:
+                reason = "of another execution"
             elif self.is_finished:
                 reason = "for a finished instance"
             elif is_terminated:

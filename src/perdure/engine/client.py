@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from perdure.core.codec import payloads
 from perdure.core.events import EventRaised, ExecutionTerminated
+from perdure.core.instance_ids import check_instance_id
 from perdure.core.records import (
     TERMINAL,
     HistoryRow,
@@ -26,16 +25,11 @@ from perdure.errors import (
     InstanceExistsError,
     InstanceFinishedError,
     InstanceNotFoundError,
-    InvalidInstanceIdError,
     UnknownFunctionError,
 )
 
 if TYPE_CHECKING:
     from perdure.engine.engine import Engine
-
-INSTANCE_ID_LENGTH_MAX = 256  # characters; the extension's limit
-
-_FORBIDDEN = re.compile(r"[/\\#?\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class TaskHubClient:
@@ -182,25 +176,6 @@ class TaskHubClient:
         finally:
             if future.cancelled() and isinstance(operation, Watch):
                 self._engine.submit(Request(Unwatch(request), _ignore))
-
-
-def check_instance_id(instance_id: str) -> None:
-    """Refuse ids that no store or URL could carry.
-
-    Raises:
-        InvalidInstanceIdError: with the official host's sentence.
-    """
-    if instance_id.startswith("@"):
-        raise InvalidInstanceIdError("Orchestration instance ids must not start with @.")
-    if _FORBIDDEN.search(instance_id):
-        raise InvalidInstanceIdError("Orchestration instance ids must not contain /, \\, #, ?, or control characters.")
-    if len(instance_id) > INSTANCE_ID_LENGTH_MAX:
-        raise InvalidInstanceIdError("Instance ID lengths must not exceed 256 characters.")
-
-
-def encode_input(value: Any) -> str | None:
-    """A client's value as the JSON text that `start` and `raise_event` take; None stays None."""
-    return None if value is None else payloads.encode(value)
 
 
 def _resolve(replies: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
@@ -20,6 +20,7 @@ from perdure.core.records import (
     InstanceQuery,
     Lease,
     Message,
+    RuntimeStatus,
     partition_of,
 )
 from perdure.core.state import RuntimeState
@@ -83,9 +84,11 @@ class Engine:
         self._observe = observe
         self._partitions: dict[int, Partition] = {}
         self._running: set[str] = set()  # activities handed to the executor that have not finished
-        self._creating: set[str] = set()  # instances whose creation this engine has asked for and not heard of
+        self._creating: set[str] = set()  # instances whose creation was asked for here, and nothing heard or seen of
+        self._spent: dict[int, int] = {}  # last epoch under which a partition was dropped here; it is not used again
         self._watches: dict[str, list[Request]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._unsure: set[str] = set()  # watched instances that may have ended before their partition came here
+        self._tasks: dict[asyncio.Task[None], Sequence[Request]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests: Crossing[Request] | None = None
         self._results: Crossing[tuple[ActivityTask, ActivityResult]] | None = None
@@ -175,21 +178,27 @@ class Engine:
 
     def _end(self) -> None:
         self._requests = None
+        asked = [each for requests in self._tasks.values() for each in requests]
+        asked += [each for watches in self._watches.values() for each in watches]
         for task in self._tasks:
             task.cancel()
         if self._timer is not None:
             self._timer.cancel()
         for partition in list(self._partitions.values()):
             self._drop(partition)
-        stopped = HostStoppedError("the engine has stopped")
-        for request in [each for watches in self._watches.values() for each in watches]:
-            request.reply(stopped)
+        self._refuse(asked)
         self._watches.clear()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _refuse(self, requests: Iterable[Request]) -> None:
+        stopped = HostStoppedError("the engine has stopped")
+        for request in requests:
+            request.reply(stopped)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], *answers: Request) -> None:
+        """Do some work beside the loops; if it is cut short, the requests that it `answers` hear so."""
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = answers
+        task.add_done_callback(self._tasks.pop)
 
     # ------------------------------------------------------------------ leases
 
@@ -215,16 +224,30 @@ class Engine:
         hosts = await self._store.beat(self.host_id, now, until)
         wanted = balance(self._store.partitions, hosts, self.host_id)
         await self._give_up([each for number, each in self._partitions.items() if number not in wanted])
-        now = self.clock.now()
-        leases = await self._store.lease(wanted, self.host_id, now, now + self._settings.lease_ttl)
+        leases = await self._lease(wanted)
         epochs = {lease.partition: lease.epoch for lease in leases}
         for number, partition in list(self._partitions.items()):
             if epochs.get(number) != partition.lease.epoch:
                 self._drop(partition)
-        gained = [lease for lease in leases if lease.partition not in self._partitions]
+        gained = [each for each in leases if each.partition not in self._partitions and not self._is_spent(each)]
         if gained:
             await self._open(gained)
         self._is_ready.set()
+
+    async def _lease(self, partitions: Collection[int]) -> Sequence[Lease]:
+        """Take or extend leases, never under an epoch of old: a commit under way from then could still come through."""
+        now = self.clock.now()
+        leases = await self._store.lease(partitions, self.host_id, now, now + self._settings.lease_ttl)
+        spent = [lease.partition for lease in leases if self._is_spent(lease)]
+        if not spent:
+            return leases
+        now = self.clock.now()
+        await self._store.lease(spent, self.host_id, now, now)
+        fresh = await self._store.lease(spent, self.host_id, now, now + self._settings.lease_ttl)
+        return [*(lease for lease in leases if lease.partition not in spent), *fresh]
+
+    def _is_spent(self, lease: Lease) -> bool:
+        return self._spent.get(lease.partition) == lease.epoch
 
     async def _give_up(self, partitions: Sequence[Partition]) -> None:
         """Let partitions go that are another host's by now."""
@@ -255,8 +278,9 @@ class Engine:
             raise
         for partition in gained:
             if not partition.is_dropped:
-                partition.is_open = True
+                partition.opened(self.clock.now())
                 log.info("lease taken", extra={"partition": partition.lease.partition, "epoch": partition.lease.epoch})
+        self._unsure.update(each for each in self._watches if self._partition_of(each) in gained)
         self._signal()
 
     def _drop(self, partition: Partition) -> None:
@@ -264,6 +288,7 @@ class Engine:
         if partition.is_dropped:
             return
         partition.is_dropped = True
+        self._spent[partition.lease.partition] = partition.lease.epoch
         if self._partitions.get(partition.lease.partition) is partition:
             del self._partitions[partition.lease.partition]
         if self._executor is not None:
@@ -288,6 +313,15 @@ class Engine:
                 await asyncio.sleep(RETRY_AFTER_S)
             self._signal()
 
+    async def _read_again(self, partition: Partition) -> None:
+        """Walk through a partition's mail out of turn."""
+        try:
+            async with self._walking:
+                await self._walk(partition)
+        except StoreUnavailableError as error:
+            self._fail(partition, error)
+        self._signal()
+
     async def _walk(self, partition: Partition) -> None:
         """Hand all mail that is due soon to its partition."""
         before = self.clock.now() + self._settings.timer_horizon
@@ -308,7 +342,11 @@ class Engine:
         while not partition.is_dropped:
             ids = await self._store.open_work(partition.lease, after, limit, unstarted_only=unstarted_only)
             for instance_id in ids:
-                if instance_id not in partition.sessions and instance_id not in self._creating:
+                if instance_id in self._creating:
+                    continue
+                if unstarted_only and partition.found_unstarted(instance_id):
+                    self._forget(instance_id)
+                if instance_id not in partition.sessions:
                     partition.wake(instance_id)
             if len(ids) < limit:
                 return
@@ -320,7 +358,7 @@ class Engine:
         for message in messages:
             partition = self._partition_of(message.instance_id)
             if partition is not None and not self._is_beyond_horizon(message, now):
-                partition.receive((message,), now)
+                partition.hand_over(message, now)
 
     def _is_beyond_horizon(self, message: Message, now: datetime) -> bool:
         return message.deliver_at is not None and message.deliver_at > now + self._settings.timer_horizon
@@ -390,10 +428,10 @@ class Engine:
             if partition.is_quarantined(item.instance_id):
                 continue
             self._run_episode(partition, item, past.get(item.instance_id), now)
-        self._evict(partition)
 
     async def _load(self, partition: Partition, instance_ids: Sequence[str]) -> dict[str, Sequence[HistoryEvent]]:
         past: dict[str, Sequence[HistoryEvent]] = {}
+        self._creating.difference_update(instance_ids)
         for stored in await self._store.load_instances(instance_ids):
             if partition.is_dropped:
                 break
@@ -448,10 +486,6 @@ class Engine:
     ) -> OrchestratorRequest:
         row = state.instance
         return OrchestratorRequest(row.instance_id, row.execution_id, row.name, past, new)
-
-    def _evict(self, partition: Partition) -> None:
-        for instance_id in partition.idle_sessions(self._settings.sessions_max):
-            self._forget(instance_id)
 
     def _forget(self, instance_id: str) -> None:
         if self._executor is not None:
@@ -510,9 +544,10 @@ class Engine:
             self._forget(instance_id)
         for instance in released.turned:
             self._report(instance)
-        if self._settings.replay_always:
-            for instance_id in partition.idle_sessions(0):
-                self._forget(instance_id)
+        for instance_id in partition.idle_sessions(0 if self._settings.replay_always else self._settings.sessions_max):
+            self._forget(instance_id)
+        if partition.wants_walk:
+            self._spawn(self._read_again(partition))
 
     def _count(self, batches: Sequence[Batch]) -> None:
         self.counters.commits += 1
@@ -522,15 +557,6 @@ class Engine:
         """One of the three places: the outcome is unknown, so the partition is dropped and loaded again."""
         log.warning("partition dropped", extra={"partition": partition.lease.partition, "reason": str(error)})
         self._drop(partition)
-        self._spawn(self._release_lease(partition.lease))
-
-    async def _release_lease(self, lease: Lease) -> None:
-        """Give a lease up, so that the next has a higher epoch, even if ours: nothing of this one can still commit."""
-        now = self.clock.now()
-        try:
-            await self._store.lease([lease.partition], self.host_id, now, now)
-        except StoreUnavailableError as error:
-            log.warning("lease not given up", extra={"partition": lease.partition, "reason": str(error)})
         self._lease_now.set()
 
     # ------------------------------------------------------------------ activities
@@ -569,6 +595,9 @@ class Engine:
     # ------------------------------------------------------------------ clients
 
     def _requested(self, requests: Sequence[Request]) -> None:
+        if self._requests is None:
+            self._refuse(requests)
+            return
         creates: list[tuple[Request, Create]] = []
         sends: list[tuple[Request, Send]] = []
         unknown: list[str] = []
@@ -583,17 +612,17 @@ class Engine:
                     if not self._watch(request, operation.instance_id):
                         unknown.append(operation.instance_id)
                 case Query():
-                    self._spawn(self._answer(request, self._store.query(operation.query)))
+                    self._spawn(self._answer(request, self._store.query(operation.query)), request)
                 case History():
-                    self._spawn(self._answer(request, self._store.history(operation.instance_id)))
+                    self._spawn(self._answer(request, self._store.history(operation.instance_id)), request)
                 case Unwatch():
                     self._unwatch(operation.watch)
                 case _:
                     assert_never(operation)
         if creates:
-            self._spawn(self._create(creates))
+            self._spawn(self._create(creates), *(request for request, _ in creates))
         if sends:
-            self._spawn(self._send(sends))
+            self._spawn(self._send(sends), *(request for request, _ in sends))
         if unknown:
             self._spawn(self._look_at(unknown))
 
@@ -614,56 +643,98 @@ class Engine:
                 request.reply(error)
             return
         finally:
+            unseen = instance_ids & self._creating
             self._creating -= instance_ids
         for (request, create), existing in zip(creates, in_the_way, strict=True):
             if existing is None:
-                self._created(create.start.instance)
+                self._created(create.start.instance, is_unseen=create.start.instance.instance_id in unseen)
             request.reply(existing)
         self._signal()
 
-    def _created(self, instance: Instance) -> None:
+    def _created(self, instance: Instance, *, is_unseen: bool) -> None:
+        """Begin an instance's session; if it has been looked for meanwhile, it is found where it stands by now."""
         partition = self._partition_of(instance.instance_id)
-        if partition is not None:
-            if instance.instance_id in partition.sessions:
-                self._forget(instance.instance_id)
-            partition.created(instance)
+        if partition is None:
+            return
+        if not is_unseen:
+            partition.wake(instance.instance_id)
+            return
+        session = partition.sessions.get(instance.instance_id)
+        partition.created(instance)
+        if session is not None and partition.sessions.get(instance.instance_id) is not session:
+            self._forget(instance.instance_id)
+        if partition.wants_walk:
+            self._spawn(self._read_again(partition))
 
     async def _send(self, sends: Sequence[tuple[Request, Send]]) -> None:
         messages = [send.message for _, send in sends]
+        holders = [self._partition_of(message.instance_id) for message in messages]
+        for partition, message in zip(holders, messages, strict=True):
+            if partition is not None:
+                partition.expect(message.message_id)
         try:
             statuses = await self._store.send(messages, self.clock.now())
         except StoreUnavailableError as error:
+            for partition, message in zip(holders, messages, strict=True):
+                if partition is not None:
+                    partition.not_expected(message.message_id)
             for request, _ in sends:
                 request.reply(error)
             return
-        for (request, send), status in zip(sends, statuses, strict=True):
-            if status is not None and not status.is_terminal:
-                self._deliver((send.message,))
+        await self._sent(messages, statuses, holders)
+        for (request, _), status in zip(sends, statuses, strict=True):
             request.reply(status)
         self._signal()
+
+    async def _sent(
+        self,
+        messages: Sequence[Message],
+        statuses: Sequence[RuntimeStatus | None],
+        holders: Sequence[Partition | None],
+    ) -> None:
+        """Hand messages over to their partitions; one that came here meanwhile reads its mail, as it may know them."""
+        now = self.clock.now()
+        came: dict[int, Partition] = {}
+        for message, status, holder in zip(messages, statuses, holders, strict=True):
+            partition = self._partition_of(message.instance_id)
+            if status is None or status.is_terminal or partition is not holder:
+                if holder is not None:
+                    holder.not_expected(message.message_id)
+                if partition is not None and partition is not holder:
+                    came[partition.lease.partition] = partition
+            elif partition is not None:
+                partition.hand_over(message, now)
+        for partition in came.values():
+            await self._read_again(partition)
 
     def _watch(self, request: Request, instance_id: str) -> bool:
         """Note who waits; returns whether the instance is known to be running here."""
         self._watches.setdefault(instance_id, []).append(request)
         partition = self._partition_of(instance_id)
-        return partition is not None and instance_id in partition.sessions
+        is_here = partition is not None and instance_id in partition.sessions
+        if not is_here:
+            self._unsure.add(instance_id)
+        return is_here
 
     def _unwatch(self, watch: Request) -> None:
         instance_id = watch.operation.instance_id if isinstance(watch.operation, Watch) else ""
         remaining = [each for each in self._watches.pop(instance_id, ()) if each is not watch]
         if remaining:
             self._watches[instance_id] = remaining
+        else:
+            self._unsure.discard(instance_id)
 
     async def _watch_others(self) -> None:
         """Instances that run elsewhere cannot tell us when they end: look at them."""
         while True:
             await asyncio.sleep(self._settings.watch_interval.total_seconds())
-            foreign = [each for each in self._watches if self._partition_of(each) is None]
+            foreign = [each for each in self._watches if each in self._unsure or self._partition_of(each) is None]
             for start in range(0, len(foreign), self._settings.page_size):
                 await self._look_at(foreign[start : start + self._settings.page_size])
 
     async def _look_at(self, instance_ids: Sequence[str]) -> None:
         query = InstanceQuery(instance_ids=tuple(instance_ids), limit=len(instance_ids))
+        held = {number: partition for number, partition in self._partitions.items() if partition.is_open}
         try:
             page = await self._store.query(query)
         except StoreUnavailableError as error:
@@ -674,6 +745,10 @@ class Engine:
             instance = found.get(instance_id)
             if instance is None or instance.status.is_terminal:
                 self._reply_to_watches(instance_id, instance)
+                continue
+            partition = self._partition_of(instance_id)
+            if partition is not None and held.get(partition.lease.partition) is partition:
+                self._unsure.discard(instance_id)  # it was running when it was ours already: we shall see its end
 
     def _report(self, instance: Instance) -> None:
         if instance.status.is_terminal and instance.instance_id in self._watches:
@@ -682,6 +757,7 @@ class Engine:
             self._observe(instance)
 
     def _reply_to_watches(self, instance_id: str, instance: Instance | None) -> None:
+        self._unsure.discard(instance_id)
         for request in self._watches.pop(instance_id, ()):
             request.reply(instance)
 

@@ -53,8 +53,8 @@ class Partition:
     """The working memory of a lease holder.
 
     Invariants: an instance is in at most one episode from `take_work` until `committed` or `discard`; stored mail that
-    is in memory, or consumed by a commit that a `receive` under way may not have seen, is in `_held` and is not taken
-    in again; nothing leaves a checkpoint before `committed` has been told that it is durable.
+    is in memory, or consumed by a commit that a `receive` or a client's send under way may not have seen, is in `_held`
+    and is not taken in again; nothing leaves a checkpoint before `committed` has been told that it is durable.
 
     Attributes:
         lease: the right by which all this is here.
@@ -75,6 +75,9 @@ class Partition:
         self._held: set[str] = set()
         self._consumed: set[str] = set()
         self._forgettable: set[str] = set()
+        self._expected: set[str] = set()
+        self._unread: set[str] = set()
+        self._early: list[Message] = []
         self._results: set[str] = set()
         self._woken: set[str] = set()
         self._ready: dict[str, None] = {}
@@ -100,15 +103,45 @@ class Partition:
             else:
                 self._deliver(message)
 
+    def expect(self, message_id: str) -> None:
+        """A client here has this message stored; until `handed_over` says so, a walk may find it first."""
+        self._expected.add(message_id)
+
+    def not_expected(self, message_id: str) -> None:
+        """Nobody here will hand this message over any more."""
+        self._expected.discard(message_id)
+
+    def hand_over(self, message: Message, now: datetime) -> None:
+        """Take in mail that was stored from here. It must not overtake what the first walk has yet to read."""
+        self._expected.discard(message.message_id)
+        if self.is_open:
+            self.receive((message,), now)
+        else:
+            self._early.append(message)
+
+    def opened(self, now: datetime) -> None:
+        """All its mail has been read once."""
+        self.is_open = True
+        self.receive(self._early, now)
+        self._early = []
+
     def walk_began(self) -> None:
         """A walk through all due mail begins: what was consumed before cannot come up in it."""
+        self._held -= self._unread
+        self._unread = set()
         self._forgettable |= self._consumed
         self._consumed = set()
 
     def walk_ended(self) -> None:
         """All pages of that walk have been received."""
-        self._held -= self._forgettable
-        self._forgettable = set()
+        forgotten = self._forgettable - self._expected
+        self._held -= forgotten
+        self._forgettable -= forgotten
+
+    @property
+    def wants_walk(self) -> bool:
+        """There is mail that only the store can say about whether it is still there."""
+        return bool(self._unread)
 
     def activity_finished(self, result: Message) -> None:
         """Take in the result of an activity that ran here; its message id is the activity's."""
@@ -120,13 +153,25 @@ class Partition:
         return activity_id in self._results
 
     def created(self, instance: Instance) -> None:
-        """A client has durably created this instance, perhaps in place of another."""
+        """A client has durably created this instance, perhaps in place of another, or perhaps long ago."""
         instance_id = instance.instance_id
-        self._mail.pop(instance_id, None)
+        session = self.sessions.get(instance_id)
+        if session is not None and session.instance.created_by == instance.created_by:
+            return
+        self._read_anew(instance_id, self._mail.get(instance_id, ()))
         self.sessions.pop(instance_id, None)
         if instance_id not in self._busy:
             self.sessions[instance_id] = RuntimeState(StoredInstance(instance, 0))
         self.wake(instance_id)
+
+    def found_unstarted(self, instance_id: str) -> bool:
+        """The store has the instance at position 0; whether an idle session, now dropped, was of one before it."""
+        session = self.sessions.get(instance_id)
+        is_idle = instance_id not in self._busy and instance_id not in self._ready
+        if session is None or not is_idle or session.position == 0:
+            return False
+        del self.sessions[instance_id]
+        return True
 
     def wake(self, instance_id: str) -> None:
         """The instance has something to do without mail."""
@@ -234,7 +279,7 @@ class Partition:
     def committed(self, outcome: CommitOutcome) -> Released:
         """The batch under way is durable, but for what `outcome` names: release its effects.
 
-        A stale instance was changed by a client meanwhile: its session ends, and its mail is processed anew.
+        A stale instance was changed by a client meanwhile: its session ends, and its mail is read anew.
         """
         batch = self._in_flight
         assert batch is not None, "no batch of this partition is under way"
@@ -282,10 +327,13 @@ class Partition:
 
     def _begin_again(self, instance_id: str, mail: Sequence[Message]) -> None:
         self.sessions.pop(instance_id, None)
-        self._results.difference_update(message.message_id for message in mail if not message.is_stored)
-        stored = [message for message in mail if message.is_stored]
-        self._replace_mail(instance_id, [*stored, *self._mail.get(instance_id, ())])
+        self._read_anew(instance_id, [*mail, *self._mail.get(instance_id, ())])
         self.wake(instance_id)
+
+    def _read_anew(self, instance_id: str, mail: Sequence[Message]) -> None:
+        """Leave it to the store which of this mail is still there: what a client replaced took its mail with it."""
+        self._unread.update(message.message_id for message in mail if message.is_stored)
+        self._replace_mail(instance_id, [message for message in mail if not message.is_stored])
 
     # ------------------------------------------------------------------ mail of one instance
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import datetime
@@ -154,7 +155,8 @@ class Host:
         """
         self._prepare_state_folder()
         activities_max = self.config.activities_max or ACTIVITIES_PER_CPU * (os.cpu_count() or 1)
-        self._user_code = UserCode(threads=_threads(self._environ), concurrency=activities_max)
+        threads = min(_threads(self._environ), self.config.activities_max or sys.maxsize)
+        self._user_code = UserCode(threads=threads, concurrency=activities_max)
         executor = LocalExecutor(self.app.orchestrators, self.app.activities, self._user_code)
         store = open_store(self.store_url, hub=self.config.hub)
         engine = EngineThread(store, executor, observe=observe)

@@ -57,9 +57,9 @@ class MemoryStore:
     """A task hub that lasts as long as this object. Any number of hosts on one event loop may share it.
 
     Invariants: `_mail`, `_mailboxes` and `_order` hold the same messages: by id, by instance, and by partition in order
-    of delivery. `_outlived` are the requests whose instance has given way to another: repeated, they must not begin the
-    same execution twice. `_going_on` are the ids of the rows with open work, by partition. Epochs and places in the order only
-    grow; nothing is used twice.
+    of delivery. `_going_on` are the ids of the rows with open work, by partition. `_outlived` are the requests whose
+    instance has given way to another: repeated, they must not begin the same execution twice. Epochs and places in the
+    order only grow; nothing is used twice.
     """
 
     def __init__(self, partitions: int = 4) -> None:

@@ -71,7 +71,8 @@ INSTANCE_COLUMNS = (
 
 
 def beat(db: Connection, host_id: str, now: datetime, until: datetime) -> list[str]:
-    """Record that a host lives, forget the dead, and name the living."""
+    """Record that a host lives, forget the dead, and name the living; also forget answers nobody will ask for again."""
+    db.execute("delete from requests where at < ?", (micros(now - REQUESTS_KEPT),))
     db.execute("delete from hosts where until <= ? or id = ?", (micros(now), host_id))
     if until > now:
         db.execute("insert into hosts (id, until) values (?, ?)", (host_id, micros(until)))
@@ -134,7 +135,10 @@ def _apply(db: Connection, checkpoints: Sequence[Checkpoint], epoch: int, partit
     consumed: list[str] = []
     for checkpoint in checkpoints:
         if checkpoint.continues_as_new:
-            db.execute("delete from history where instance_id = ?", (checkpoint.instance.instance_id,))
+            row = checkpoint.instance
+            db.execute("delete from history where instance_id = ?", (row.instance_id,))
+            generation = (row.execution_id, row.input, row.instance_id)
+            db.execute("update instances set execution_id = ?, input = ? where id = ?", generation)
         else:
             history.append(_history_row(checkpoint, epoch))
         messages += checkpoint.messages
@@ -149,8 +153,8 @@ def _apply(db: Connection, checkpoints: Sequence[Checkpoint], epoch: int, partit
 
 MOVE = (
     "update instances set position = v.column4, open_work = v.column5, status = v.column6, updated_at = v.column7, "
-    "completed_at = v.column8, output = v.column9, custom_status = v.column10, failure = v.column11, "
-    "execution_id = v.column12, input = v.column13 from (values {values}) v "
+    "completed_at = v.column8, output = v.column9, custom_status = v.column10, failure = v.column11 "
+    "from (values {values}) v "
     "where instances.id = v.column1 and instances.execution_id = v.column2 and instances.position = v.column3"
 )
 
@@ -159,7 +163,7 @@ def _move_instances(db: Connection, checkpoints: Sequence[Checkpoint]) -> tuple[
     """Move the rows to their next position; returns the checkpoints that moved and the ids of the stale ones."""
     rows = [_move_row(checkpoint) for checkpoint in checkpoints]
     db.execute("savepoint moving")
-    moved = update_rows(db, MOVE, 13, rows)
+    moved = update_rows(db, MOVE, 11, rows)
     if moved == len(rows):
         db.execute("release moving")
         return checkpoints, set()
@@ -168,7 +172,7 @@ def _move_instances(db: Connection, checkpoints: Sequence[Checkpoint]) -> tuple[
     applied: list[Checkpoint] = []
     stale: set[str] = set()
     for checkpoint, row in zip(checkpoints, rows, strict=True):
-        if update_rows(db, MOVE, 13, [row]):
+        if update_rows(db, MOVE, 11, [row]):
             applied.append(checkpoint)
         else:
             stale.add(checkpoint.instance.instance_id)
@@ -190,8 +194,6 @@ def _move_row(checkpoint: Checkpoint) -> Row:
         row.output,
         row.custom_status,
         None if row.failure is None else encode_failure(row.failure),
-        row.execution_id,
-        row.input,
     )
 
 
@@ -290,7 +292,8 @@ def create(db: Connection, starts: Sequence[Start], partitions: int) -> list[Ins
 def _create_one(db: Connection, start: Start, partitions: int) -> Instance | None:
     existing = _row(db, start.instance.instance_id)
     if existing is not None:
-        if existing.created_by == start.instance.created_by:
+        request_id = start.instance.created_by
+        if existing.created_by == request_id or _known_request(db, request_id) is not None:
             return None
         if existing.status not in start.replace:
             return existing
@@ -311,6 +314,7 @@ def _replace(db: Connection, instance: Instance, existing: Instance | None, part
     """
     if existing is not None:
         instance_id = existing.instance_id
+        _note_request(db, existing.created_by, None, instance.created_at)
         db.execute("delete from instances where id = ?", (instance_id,))
         db.execute("delete from history where instance_id = ?", (instance_id,))
         db.execute(
@@ -347,11 +351,11 @@ def send(db: Connection, messages: Sequence[Message], now: datetime, partitions:
     answers: list[RuntimeStatus | None] = []
     taken: list[Message] = []
     for message in messages:
-        known = db.execute("select status from requests where id = ?", (message.message_id,)).fetchone()
+        known = _known_request(db, message.message_id)
         if known is None:
             row = db.execute("select status from instances where id = ?", (message.instance_id,)).fetchone()
             status = None if row is None else row[0]
-            db.execute("insert into requests values (?, ?, ?)", (message.message_id, status, micros(now)))
+            _note_request(db, message.message_id, status, now)
             if status is not None and not RuntimeStatus(status).is_terminal:
                 taken.append(message)
         else:
@@ -361,9 +365,13 @@ def send(db: Connection, messages: Sequence[Message], now: datetime, partitions:
     return answers
 
 
-def forget_requests(db: Connection, now: datetime) -> None:
-    """Drop answers that nobody will ask for again."""
-    db.execute("delete from requests where at < ?", (micros(now - REQUESTS_KEPT),))
+def _known_request(db: Connection, request_id: str) -> Row | None:
+    """The status that a request was answered with, in a row, if it was answered at all."""
+    return db.execute("select status from requests where id = ?", (request_id,)).fetchone()
+
+
+def _note_request(db: Connection, request_id: str, status: str | None, now: datetime) -> None:
+    db.execute("insert into requests values (?, ?, ?) on conflict (id) do nothing", (request_id, status, micros(now)))
 
 
 # ---------------------------------------------------------------------- instances: reading

@@ -1,0 +1,382 @@
+"""What client functions can do, on a task hub that only keeps what it is told."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+import pytest
+from azure.durable_functions.client import DurableClientError
+
+from perdure.core.events import (
+    ExecutionStarted,
+    OrchestratorCompleted,
+    OrchestratorStarted,
+    TaskCompleted,
+    TaskScheduled,
+)
+from perdure.core.records import HistoryRow, Instance, RuntimeStatus
+from perdure.errors import (
+    InstanceExistsError,
+    InstanceFinishedError,
+    InstanceNotFoundError,
+    InvalidInstanceIdError,
+    StoreUnavailableError,
+    UnknownFunctionError,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
+BASE = "http://localhost:7071/runtime/webhooks/durabletask/instances/INSTANCEID"
+URLS = {
+    "id": "INSTANCEID",
+    "statusQueryGetUri": f"{BASE}?taskHub=H",
+    "sendEventPostUri": f"{BASE}/raiseEvent/{{eventName}}?taskHub=H",
+    "terminatePostUri": f"{BASE}/terminate?reason={{text}}&taskHub=H",
+    "rewindPostUri": f"{BASE}/rewind?reason={{text}}&taskHub=H",
+    "purgeHistoryDeleteUri": f"{BASE}?taskHub=H",
+    "restartPostUri": f"{BASE}/restart?taskHub=H",
+    "suspendPostUri": f"{BASE}/suspend?reason={{text}}&taskHub=H",
+    "resumePostUri": f"{BASE}/resume?reason={{text}}&taskHub=H",
+}
+REQUEST = func.HttpRequest("POST", "https://example.org:8443/api/start?x=1", body=b"")
+
+
+class RecordingHub:
+    """A task hub of one instance that runs nothing, notes each call, and fails when told to."""
+
+    def __init__(self, instance: Instance | None = None, error: Exception | None = None) -> None:
+        self.instance = instance
+        self.error = error
+        self.calls: list[tuple[Any, ...]] = []
+
+    def _note(self, *call: Any) -> None:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+
+    async def start(
+        self, name: str, input: str | None = None, *, instance_id: str | None = None, version: str | None = None
+    ) -> str:
+        self._note("start", name, input, instance_id, version)
+        return instance_id or "new"
+
+    async def get(self, instance_id: str) -> Instance | None:
+        self._note("get", instance_id)
+        return self.instance
+
+    async def history(self, instance_id: str) -> Sequence[HistoryRow]:
+        self._note("history", instance_id)
+        first = (
+            OrchestratorStarted(NOW),
+            ExecutionStarted(NOW, "e", "flow", "1"),
+            TaskScheduled(NOW, 0, "a", "2"),
+            OrchestratorCompleted(NOW),
+        )
+        second = (OrchestratorStarted(NOW), TaskCompleted(NOW, 0, "3"), OrchestratorCompleted(NOW))
+        return [HistoryRow(number, "e", 1, (), None, events, True) for number, events in enumerate([first, second])]
+
+    async def raise_event(self, instance_id: str, name: str, data: str | None = None) -> None:
+        self._note("raise_event", instance_id, name, data)
+
+    async def terminate(self, instance_id: str, reason: str | None = None) -> None:
+        self._note("terminate", instance_id, reason)
+
+    async def wait(self, instance_id: str, timeout: timedelta | None = None) -> Instance:
+        self._note("wait", instance_id, timeout)
+        if self.instance is None:
+            raise InstanceNotFoundError(instance_id)
+        return self.instance
+
+
+def instance(status: RuntimeStatus = RuntimeStatus.COMPLETED, **fields: Any) -> Instance:
+    values = {"instance_id": "i", "execution_id": "e", "name": "flow", "created_at": NOW, "updated_at": NOW}
+    return Instance(**(values | {"status": status, "created_by": "r"} | fields))
+
+
+def client_of(hub: RecordingHub) -> df.DurableOrchestrationClient:
+    return df.DurableOrchestrationClient(hub, URLS)
+
+
+def called(name: str, *args: Any, hub: RecordingHub | None = None, **kwargs: Any) -> Any:
+    return asyncio.run(getattr(client_of(hub or RecordingHub(instance())), name)(*args, **kwargs))
+
+
+# ---------------------------------------------------------------------- start
+
+
+def test_start_passes_everything_on_and_encodes_the_input_once():
+    hub = RecordingHub()
+
+    assert called("start_new", "flow", None, {"a": 1}, hub=hub) == "new"
+    assert called("start_new", "flow", instance_id="mine", client_input="text", version="2", hub=hub) == "mine"
+
+    assert hub.calls == [("start", "flow", '{"a": 1}', None, None), ("start", "flow", '"text"', "mine", "2")]
+
+
+def test_start_without_input_has_none():
+    hub = RecordingHub()
+
+    called("start_new", "flow", hub=hub)
+
+    assert hub.calls == [("start", "flow", None, None, None)]
+
+
+def test_start_takes_the_decorated_function():
+    hub = RecordingHub()
+
+    @df.Blueprint().orchestration_trigger(context_name="context", orchestration="registered")
+    def flow(context): ...
+
+    called("start_new", flow, hub=hub)
+
+    assert hub.calls[0][1] == "registered"
+
+
+def test_an_input_that_json_cannot_hold_is_refused_before_anything_happens():
+    hub = RecordingHub()
+
+    with pytest.raises(TypeError, match="to_json"):
+        called("start_new", "flow", client_input=object(), hub=hub)
+
+    assert hub.calls == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownFunctionError("x", "orchestrator", ["flow"]),
+        InvalidInstanceIdError("Orchestration instance ids must not start with @."),
+        InstanceExistsError("i", "Running"),
+    ],
+)
+def test_a_refused_start_raises_with_the_official_text(error: Exception):
+    with pytest.raises(DurableClientError) as caught:
+        called("start_new", "x", hub=RecordingHub(error=error))
+
+    assert str(caught.value) == str(error)
+    assert caught.value.__cause__ is error
+
+
+def test_a_failing_store_is_not_dressed_up():
+    with pytest.raises(StoreUnavailableError):
+        called("start_new", "x", hub=RecordingHub(error=StoreUnavailableError("disk")))
+
+
+# ---------------------------------------------------------------------- status
+
+
+def test_a_status_says_what_the_row_says():
+    row = instance(input='{"a": 1}', output='["x"]', custom_status="0")
+
+    status = called("get_status", "i", hub=RecordingHub(row))
+
+    assert status
+    assert (status.name, status.instance_id) == ("flow", "i")
+    assert status.input_ == status.input == {"a": 1}
+    assert (status.output, status.custom_status, status.history) == (["x"], 0, None)
+    assert status.runtime_status is df.OrchestrationRuntimeStatus.Completed
+    assert status.created_time == status.last_updated_time == NOW
+
+
+def test_a_status_of_nothing_is_false():
+    status = called("get_status", "nothing", hub=RecordingHub(None))
+
+    assert not status
+    assert status.runtime_status is None
+
+
+def test_history_comes_on_request():
+    hub = RecordingHub(instance())
+
+    status = called("get_status", "i", show_history=True, hub=hub)
+    with_output = called("get_status", "i", True, True, True, hub=hub)
+
+    assert [each["EventType"] for each in status.history] == ["ExecutionStarted", "TaskCompleted"]
+    assert status.historyEvents == status.history
+    assert "Result" not in status.history[1]
+    assert with_output.history[1]["Result"] == 3
+
+
+def test_a_pending_instance_has_no_history():
+    hub = RecordingHub(instance(RuntimeStatus.PENDING))
+
+    assert called("get_status", "i", show_history=True, hub=hub).history is None
+
+
+# ---------------------------------------------------------------------- events and termination
+
+
+@pytest.mark.parametrize(("data", "text"), [({"a": True}, '{"a": true}'), ("x", '"x"'), (0, "0"), (None, None)])
+def test_event_data_is_encoded_once(data: Any, text: str | None):
+    hub = RecordingHub()
+
+    called("raise_event", "i", "E", data, hub=hub)
+
+    assert hub.calls == [("raise_event", "i", "E", text)]
+
+
+def test_an_event_needs_a_name():
+    with pytest.raises(ValueError, match=r"^event_name must be a non-empty string\.$"):
+        called("raise_event", "i", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (InstanceNotFoundError("i"), "No instance with ID i found."),
+        (InstanceFinishedError("i", "Completed"), "Instance with ID i is gone: either completed or failed"),
+    ],
+)
+def test_an_event_to_nobody_raises_with_the_official_text(error: Exception, text: str):
+    with pytest.raises(Exception, match=f"^{text}$") as caught:
+        called("raise_event", "i", "E", hub=RecordingHub(error=error))
+
+    assert caught.value.__cause__ is error
+
+
+def test_termination_passes_the_reason_on():
+    hub = RecordingHub()
+
+    called("terminate", "i", "enough", hub=hub)
+    called("terminate", "i", hub=hub)
+
+    assert hub.calls == [("terminate", "i", "enough"), ("terminate", "i", None)]
+
+
+def test_terminating_what_has_ended_is_silent():
+    called("terminate", "i", "enough", hub=RecordingHub(error=InstanceFinishedError("i", "Failed")))
+
+
+def test_terminating_nothing_raises_with_the_official_text():
+    with pytest.raises(Exception, match=r"^No instance with ID 'i' found\.$"):
+        called("terminate", "i", "enough", hub=RecordingHub(error=InstanceNotFoundError("i")))
+
+
+# ---------------------------------------------------------------------- HTTP answers
+
+
+def test_the_management_payload_has_the_official_members_with_the_id_escaped():
+    payload = client_of(RecordingHub()).create_http_management_payload("Zoë & co")
+
+    assert list(payload) == list(URLS)
+    assert payload["id"] == "Zoë & co"
+    assert "/instances/Zo%C3%AB%20%26%20co?taskHub=H" in payload["statusQueryGetUri"]
+    assert payload["sendEventPostUri"].endswith("/raiseEvent/{eventName}?taskHub=H")
+    assert "reason={text}" in payload["terminatePostUri"]
+    assert "INSTANCEID" not in str(payload)
+
+
+def test_links_are_at_the_address_that_the_request_came_to():
+    links = client_of(RecordingHub()).get_client_response_links(REQUEST, "i")
+
+    assert links["statusQueryGetUri"] == ("https://example.org:8443/runtime/webhooks/durabletask/instances/i?taskHub=H")
+    assert links["sendEventPostUri"].startswith("https://example.org:8443/")
+    assert links["sendEventPostUri"].endswith("/raiseEvent/{eventName}?taskHub=H")
+
+
+@pytest.mark.parametrize("request_", [None, REQUEST])
+def test_the_check_status_response_is_the_official_one(request_: func.HttpRequest | None):
+    response = client_of(RecordingHub()).create_check_status_response(request_, "i")
+
+    links = json.loads(response.get_body())
+    assert response.status_code == 202
+    assert list(links) == list(URLS)
+    assert response.headers["Location"] == links["statusQueryGetUri"]
+    assert response.headers["Retry-After"] == "10"
+    assert response.headers["Content-Type"] == "application/json"
+
+
+def waited(row: Instance | None, *args: Any, **kwargs: Any) -> tuple[func.HttpResponse, RecordingHub]:
+    hub = RecordingHub(row)
+    name = "wait_for_completion_or_create_check_status_response"
+    return called(name, REQUEST, "i", *args, hub=hub, **kwargs), hub
+
+
+@pytest.mark.parametrize(
+    ("output", "body"), [('"text"', b"text"), ("[1, 2]", b"[1, 2]"), (None, b"null"), ("null", b"null"), ('""', b"")]
+)
+def test_a_result_in_time_is_the_answer(output: str | None, body: bytes):
+    response, _ = waited(instance(output=output))
+
+    assert (response.status_code, response.get_body()) == (200, body)
+    assert response.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(("status", "code"), [(RuntimeStatus.FAILED, 500), (RuntimeStatus.TERMINATED, 200)])
+def test_another_end_in_time_answers_with_the_status(status: RuntimeStatus, code: int):
+    response, _ = waited(instance(status, output='"why"'))
+
+    assert response.status_code == code
+    assert json.loads(response.get_body()) == {
+        "name": "flow",
+        "instanceId": "i",
+        "createdTime": "2026-01-02T03:04:05.678900Z",
+        "lastUpdatedTime": "2026-01-02T03:04:05.678900Z",
+        "output": "why",
+        "input": None,
+        "runtimeStatus": str(status),
+        "customStatus": None,
+        "history": None,
+    }
+
+
+@pytest.mark.parametrize("row", [None, instance(RuntimeStatus.RUNNING), instance(RuntimeStatus.PENDING)])
+def test_what_has_not_ended_in_time_answers_with_the_links(row: Instance | None):
+    response, _ = waited(row)
+
+    assert response.status_code == 202
+    assert "statusQueryGetUri" in json.loads(response.get_body())
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "seconds"),
+    [
+        ((), {}, 10),
+        ((2000,), {}, 2),
+        ((2000, 500), {}, 2),
+        ((timedelta(seconds=3),), {}, 3),
+        ((), {"timeout_in_milliseconds": 1500, "retry_interval_in_milliseconds": 1}, 1.5),
+        ((), {"timeout": timedelta(seconds=4)}, 4),
+        ((), {"timeout": timedelta(milliseconds=20)}, 0.02),
+        ((), {"timeout": 5}, 5),
+        ((), {"timeout": 5, "retry_interval": timedelta(seconds=1)}, 5),
+    ],
+)
+def test_the_timeout_may_be_given_in_every_form(args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float):
+    _, hub = waited(instance(), *args, **kwargs)
+
+    assert hub.calls == [("wait", "i", timedelta(seconds=seconds))]
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((500, 1000), {}), ((500,), {}), ((), {"timeout": 1, "retry_interval": 2})]
+)
+def test_an_interval_above_the_timeout_is_refused(args: tuple[Any, ...], kwargs: dict[str, Any]):
+    with pytest.raises(Exception, match=r"^Total timeout \d+ \(ms\) should be bigger than retry timeout \d+ \(ms\)$"):
+        waited(instance(), *args, **kwargs)
+
+
+# ---------------------------------------------------------------------- not yet
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("get_status_all", ()),
+        ("get_status_by", (NOW,)),
+        ("suspend", ("i", "why")),
+        ("resume", ("i", "why")),
+        ("rewind", ("i", "why")),
+        ("restart", ("i",)),
+        ("purge_instance_history", ("i",)),
+        ("purge_instance_history_by", (NOW,)),
+        ("read_entity_state", (df.EntityId("n", "k"),)),
+        ("signal_entity", (df.EntityId("n", "k"), "op")),
+    ],
+)
+def test_what_is_not_there_yet_says_so(name: str, args: tuple[Any, ...]):
+    with pytest.raises(NotImplementedError, match=rf"This version of perdure does not have client\.{name} yet"):
+        called(name, *args)
