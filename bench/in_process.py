@@ -20,7 +20,8 @@ from perdure.engine.client import TaskHubClient
 from perdure.engine.thread import EngineThread
 from perdure.host.app import LoadedApp, load_app
 from perdure.host.host import ACTIVITIES_PER_CPU
-from perdure.host.invoke import LocalExecutor, UserCode
+from perdure.host.invoke import LocalExecutor
+from perdure.host.user_code import UserCode
 from perdure.stores import open_store
 
 APP = Path(__file__).parent / "apps" / "hello"

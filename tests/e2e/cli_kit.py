@@ -23,7 +23,8 @@ from perdure.core.cursor import OrchestrationCursor
 from perdure.core.tasks import ActivityCall, EventTask
 from perdure.engine.client import TaskHubClient
 from perdure.engine.thread import EngineThread
-from perdure.host.invoke import Activity, LocalExecutor, UserCode
+from perdure.host.invoke import Activity, LocalExecutor
+from perdure.host.user_code import UserCode
 from perdure.stores import open_store
 from perdure.webapi.guard import Guard
 from perdure.webapi.routes import management_app

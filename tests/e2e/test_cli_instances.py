@@ -78,7 +78,8 @@ def test_list_filters(app: App, way, options: list[str], found: list[str]):
 
 @both_ways
 def test_list_follows_all_pages(app: App, way, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("perdure.cli.remote.PAGE_SIZE", 1)
+    monkeypatch.setattr("perdure.cli.hosted_hub.PAGE_SIZE", 1)
+    monkeypatch.setattr("perdure.cli.stored_hub.PAGE_SIZE", 1)
 
     with way(app):
         assert [each["instanceId"] for each in lines(app.instances("list", "--json"))] == ["order-1", "order-2"]

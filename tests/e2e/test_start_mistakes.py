@@ -222,6 +222,55 @@ def test_a_relative_store_is_relative_to_where_the_command_was_given(tmp_path: P
     assert not (folder / "here.db").exists()
 
 
+DEFECTIVE = """
+from pathlib import Path
+
+import azure.durable_functions as df
+from perdure.stores.sqlite import SqliteStore
+
+app = df.DFApp()
+receive = SqliteStore.receive
+
+
+@app.activity_trigger(input_name="x")
+def nothing(x): ...
+
+
+async def fails(self, *arguments, **more):
+    if Path("defect").exists():
+        raise TypeError("planted")
+    return await receive(self, *arguments, **more)
+
+
+SqliteStore.receive = fails
+"""
+
+
+def test_an_engine_that_fails_stops_the_host_with_its_cause_and_exit_code_3(tmp_path: Path):
+    with started(app_of(tmp_path, DEFECTIVE)) as host:
+        (tmp_path / "defect").touch()
+
+        code = host.wait()
+
+    text = "".join(host.text)
+    assert code == 3
+    assert "The engine failed, so this host has stopped: TypeError: planted" in text
+    assert "What was unfinished goes on at the next start." in text
+    assert 'raise TypeError(\\"planted\\")' in text
+    assert not (tmp_path / ".perdure" / "host.json").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 has to be set up first")
+def test_another_loopback_address_is_served_under_its_name_only(tmp_path: Path):
+    with started(copy_app("hello", tmp_path), "--address", "127.0.0.2") as host:
+        line = host.find("started")
+
+        assert line is not None
+        assert line["url"] == f"http://127.0.0.2:{host.port}"
+        assert host.request("GET", "/admin/host/status", address="127.0.0.2").status == 200
+        assert host.request("GET", "/api/text", address="127.0.0.2", headers={"Host": "127.0.0.3"}).status == 421
+
+
 def test_start_is_the_default_command(tmp_path: Path):
     ended = subprocess.run(
         [sys.executable, "-m", "perdure", "--app", str(tmp_path)],

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
-from perdure.cli.terminal import LinesOf, LineWriter, LogLevels, Terminal
+from perdure.cli.capture import LinesOf
+from perdure.cli.line_writer import LineWriter
+from perdure.cli.log_levels import LogLevels
+from perdure.cli.terminal import Terminal
 from perdure.core.failures import FailureDetails
 from perdure.core.records import Instance, RuntimeStatus
-from perdure.host.invoke import Invocation, current_invocation
+from perdure.host.user_code import Invocation, current_invocation
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -25,7 +28,7 @@ class Screen:
     def __init__(self, as_json: bool = False, **levels: str) -> None:
         self.out = io.StringIO()
         self.terminal = Terminal(self.out, as_json=as_json, levels=LogLevels(levels))
-        self.stdout = LinesOf(self.terminal, self.out, "stdout", logging.INFO)
+        self.stdout = LinesOf(self.terminal, self.out, "stdout")
 
     def text(self) -> str:
         self.terminal.flush(5)
@@ -188,7 +191,7 @@ class TestLevels:
 
 class TestWriter:
     def test_nobody_waits_for_a_terminal_that_stands_still(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("perdure.cli.terminal.WAITING_LINES_MAX", 10)
+        monkeypatch.setattr("perdure.cli.line_writer.WAITING_LINES_MAX", 10)
         going = threading.Event()
 
         class Stuck(io.StringIO):

@@ -10,7 +10,8 @@ import pytest
 
 from perdure.core.codec import payloads
 from perdure.errors import AppError
-from perdure.host.app import LoadedApp, find_app_folder, load_app
+from perdure.host.app import LoadedApp, load_app
+from perdure.host.app_folder import find_app_folder
 
 HEAD = """
     import azure.functions as func

@@ -8,10 +8,10 @@ import azure.functions as func
 import pytest
 
 from perdure.errors import HostStoppedError
-from perdure.host.app import HttpFunction
+from perdure.host.functions import HttpFunction
 from perdure.host.http_trigger import HttpTriggers
-from perdure.host.invoke import UserCode
 from perdure.host.routing import RouteTemplate
+from perdure.host.user_code import UserCode
 
 
 @pytest.fixture(scope="module")

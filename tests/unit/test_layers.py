@@ -50,7 +50,7 @@ LAZY: dict[tuple[str, str], str] = {
 # Imports by name, which no arrow shows: module → why.
 BY_NAME = {
     "perdure.cli.main": "a command is imported when it is called, so that help and short commands answer at once",
-    "perdure.host.app": "the user's app",
+    "perdure.host.app_folder": "the user's app",
     SDK: "the official submodules, reachable as attributes and seldom used",
 }
 

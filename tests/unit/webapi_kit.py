@@ -15,7 +15,8 @@ from perdure.core.tasks import ActivityCall, EventTask
 from perdure.engine.check import check_hub
 from perdure.engine.store import Store
 from perdure.engine.thread import EngineThread
-from perdure.host.invoke import Activity, LocalExecutor, UserCode
+from perdure.host.invoke import Activity, LocalExecutor
+from perdure.host.user_code import UserCode
 from perdure.stores.memory import MemoryStore
 from perdure.webapi.routes import management_app
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from perdure.cli import render
-from perdure.cli.instances import EXIT_STORE, fail, failures_told, hub_options
-from perdure.cli.remote import HubLocation, locate
+from perdure.cli.exits import EXIT_FINDINGS, EXIT_STORE, fail, failures_told
+from perdure.cli.location import hub_options, locate
+from perdure.cli.stored_hub import read_store
 from perdure.engine.check import check_hub
-from perdure.stores import open_store
 
 if TYPE_CHECKING:
     from perdure.engine.check import CheckReport
-
-EXIT_FINDINGS = 5
 
 
 @click.group()
@@ -36,19 +33,10 @@ def check(*, app: Path | None, store: str | None, hub: str | None, as_json: bool
         location = locate(app, store, hub)
         if location.file is not None and not location.file.exists():
             fail(f"There is no task hub '{location.hub}' at {location.file}: it never ran.", EXIT_STORE)
-        report = asyncio.run(_checked(location))
+        report = read_store(location, check_hub)
     click.echo(_as_json(report) if as_json else _as_text(report, location.hub))
     if report.findings:
         raise click.exceptions.Exit(EXIT_FINDINGS)
-
-
-async def _checked(location: HubLocation) -> CheckReport:
-    store = open_store(location.store_url, hub=location.hub, read_only=True)
-    await store.open()
-    try:
-        return await check_hub(store)
-    finally:
-        await store.close()
 
 
 def _as_text(report: CheckReport, hub: str) -> str:

@@ -3,68 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from perdure.cli import render
-from perdure.cli.remote import TaskHub, locate, open_hub
+from perdure.cli.exits import failures_told
+from perdure.cli.hosted_hub import HostedHub
+from perdure.cli.location import Command, HubLocation, hub_options, locate
+from perdure.cli.stored_hub import StoredHub
+from perdure.cli.task_hub import TaskHub
 from perdure.core.records import InstanceQuery, RuntimeStatus
-from perdure.errors import (
-    AppError,
-    HostStoppedError,
-    InstanceFinishedError,
-    InstanceNotFoundError,
-    StoreRefusedError,
-    StoreUnavailableError,
-)
 from perdure.webapi.payloads import json_text, parsed_time
-
-EXIT_REFUSED = 1
-EXIT_NO_APP = 2
-EXIT_STORE = 3
-
-Command = Callable[..., None]
-
-
-def fail(sentence: str, exit_code: int) -> NoReturn:
-    """End the command with a sentence on standard error."""
-    click.echo("\n".join(map(render.printable, sentence.splitlines())), err=True)
-    raise click.exceptions.Exit(exit_code)
-
-
-@contextmanager
-def failures_told() -> Generator[None, None, None]:
-    """Turn what can go wrong between a command and a hub into a sentence and an exit code."""
-    try:
-        yield
-    except (InstanceNotFoundError, InstanceFinishedError) as error:
-        fail(str(error), EXIT_REFUSED)
-    except AppError as error:
-        fail(str(error), EXIT_NO_APP)
-    except (StoreRefusedError, StoreUnavailableError, HostStoppedError) as error:
-        fail(str(error), EXIT_STORE)
-
-
-def hub_options(command: Command) -> Command:
-    """The options that say which hub is meant and how to print, for every command on one."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of text."),
-        click.option("--hub", metavar="NAME", help="Task hub; default: the running host's, or host.json's hubName."),
-        click.option("--store", metavar="URL", help="Where the hub is kept; default: .perdure/ in the app folder."),
-        click.option(
-            "--app",
-            metavar="DIR",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="The app folder; default: the current one, or the nearest above it.",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 def on_hub(command: Command) -> Command:
@@ -74,9 +26,18 @@ def on_hub(command: Command) -> Command:
     @functools.wraps(command)
     def opened(*, app: Path | None, store: str | None, hub: str | None, **arguments: Any) -> None:
         with failures_told():
-            command(open_hub(locate(app, store, hub)), **arguments)
+            command(_opened(locate(app, store, hub)), **arguments)
 
     return opened
+
+
+def _opened(location: HubLocation) -> TaskHub:
+    """The hub through its host if that answers, or else through its store."""
+    if location.host is not None:
+        hosted = HostedHub(location.host)
+        if hosted.answers():
+            return hosted
+    return StoredHub(location)
 
 
 def time_of(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:

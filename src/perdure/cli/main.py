@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from perdure.errors import AppError, PerdureError
+from perdure.cli.exits import exit_code_of
+from perdure.errors import PerdureError
 
 # Name → module and attribute of its command, and its line in the help.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -21,11 +22,6 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "instances": ("perdure.cli.instances", "instances", "List, show and steer orchestration instances."),
     "hub": ("perdure.cli.hub", "hub", "Look after a task hub as a whole."),
 }
-
-EXIT_APP = 2
-EXIT_STORE = 3
-EXIT_PORT = 4
-_EXIT_CODES = {"DF401": EXIT_STORE, "DF403": EXIT_STORE, "DF402": EXIT_PORT, "DF405": EXIT_PORT}
 
 
 class _LazyGroup(click.Group):
@@ -60,11 +56,6 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def perdure() -> None:
     """Durable Functions for Python, anywhere."""
-
-
-def exit_code_of(error: PerdureError) -> int:
-    """What the process ends with if this ended it."""
-    return _EXIT_CODES.get(error.code, EXIT_APP) if isinstance(error, AppError) else EXIT_STORE
 
 
 def main(**extra: Any) -> None:

@@ -11,19 +11,22 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from perdure.cli.terminal import LogLevels, Terminal
+from perdure.cli.capture import captured
+from perdure.cli.log_levels import LogLevels
+from perdure.cli.start_screen import StartScreen
+from perdure.cli.terminal import Terminal
 from perdure.host.admin import admin_app, is_host_path
 from perdure.host.advice import advice_for
-from perdure.host.app import find_app_folder
+from perdure.host.app_folder import find_app_folder
 from perdure.host.environment import hand_over
 from perdure.host.host import DRAIN_S, Host, HostOptions
 from perdure.host.http_server import event_loop
 from perdure.host.sdk import sdk_file
-from perdure.webapi.guard import Guard
+from perdure.webapi.guard import LOOPBACK_HOSTS, Guard
 from perdure.webapi.links import management_urls
 from perdure.webapi.routes import is_management_path, management_app
 
@@ -66,12 +69,11 @@ def start(
     host = Host(options, os.environ)
     as_json = log_format == "json" if log_format else not sys.stdout.isatty()
     terminal = Terminal(sys.stdout, as_json=as_json, levels=LogLevels(host.config.log_levels))
-    terminal.capture()
-    try:
-        _run(host, terminal)
-    finally:
-        host.close()
-        terminal.release()
+    with captured(terminal):
+        try:
+            _run(host, terminal)
+        finally:
+            host.close()
 
 
 def _run(host: Host, terminal: Terminal) -> None:
@@ -114,7 +116,7 @@ def _web_app(host: Host) -> ASGIApp:
         else:
             await triggers(scope, receive, send)
 
-    return Guard(app)
+    return Guard(app, hosts=LOOPBACK_HOSTS | {host.address})
 
 
 def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, terminal: Terminal) -> None:
@@ -145,16 +147,18 @@ def _show_start(host: Host, terminal: Terminal, resumed: int) -> None:
     storage_type = host.config.storage_type
     if storage_type is not None and storage_type.casefold() != "azurestorage":
         notes.append(f"host.json asks for the storage provider {storage_type}: the embedded store takes its place")
-    facts: dict[str, Any] = {
-        "title": _title(host),
-        "sdk": f"perdure's azure.durable_functions ({sdk_file()})",
-        "store": host.store_url,
-        "hub": host.config.hub,
-        "resumed": resumed,
-        "warnings": warnings,
-        "notes": notes,
-    }
-    terminal.show_start(facts, host.app.listings, host.url)
+    screen = StartScreen(
+        title=_title(host),
+        sdk=f"perdure's azure.durable_functions ({sdk_file()})",
+        store=host.store_url,
+        hub=host.config.hub,
+        resumed=resumed,
+        warnings=warnings,
+        notes=notes,
+        url=host.url,
+        listings=host.app.listings,
+    )
+    terminal.show_start(screen)
 
 
 def _title(host: Host) -> str:

@@ -112,8 +112,8 @@ class RuntimeState:
             task_id: int | None = getattr(event, "task_id", None)
             reason = None
             if isinstance(event, ExecutionStarted):
-                if event.execution_id == instance.created_by:
-                    continue  # it only wakes the instance: the event itself is made from the row
+                if event.execution_id in (instance.created_by, instance.execution_id):
+                    continue  # it only wakes the instance, whose event is made from the row, perhaps generations ago
                 reason = "of another execution"
                 if event.parent is not None:
                     replies.append(_refusal(instance, event, event.parent, now))

@@ -87,7 +87,9 @@ class TaskHubClient:
             input=input,
             version=version,
         )
-        in_the_way: Instance | None = await self._ask(Create(Start(instance, replace)))
+        in_the_way: Instance | None = await self._ask(
+            Create(Start(instance, replace), may_repeat=request_id is not None)
+        )
         if in_the_way is not None:
             raise InstanceExistsError(instance_id, in_the_way.status)
         return instance_id
@@ -152,7 +154,7 @@ class TaskHubClient:
 
     async def _send(self, instance_id: str, event: EventRaised | ExecutionTerminated, request_id: str | None) -> None:
         message = Message(request_id or self._engine.new_id(), instance_id, None, event)
-        status: RuntimeStatus | None = await self._ask(Send(message))
+        status: RuntimeStatus | None = await self._ask(Send(message, may_repeat=request_id is not None))
         if status is None:
             raise InstanceNotFoundError(instance_id)
         if status.is_terminal:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from typing import Any
 
 from perdure.core.events import HistoryEvent, TaskCompleted, TaskFailed
 from perdure.core.records import (
@@ -17,14 +17,13 @@ from perdure.core.records import (
     Batch,
     CommitOutcome,
     Instance,
-    InstanceQuery,
     Lease,
     Message,
-    RuntimeStatus,
     partition_of,
 )
 from perdure.core.state import RuntimeState
 from perdure.engine.balance import balance
+from perdure.engine.clients import Clients
 from perdure.engine.clock import Clock, SystemClock
 from perdure.engine.crossing import Crossing
 from perdure.engine.executor import (
@@ -36,10 +35,11 @@ from perdure.engine.executor import (
 )
 from perdure.engine.ids import new_id
 from perdure.engine.partition import Partition, Released, WorkItem
-from perdure.engine.requests import Create, History, Query, Request, Send, Unwatch, Watch
+from perdure.engine.requests import Request
 from perdure.engine.settings import Settings
 from perdure.engine.store import Store
 from perdure.engine.telemetry import Counters
+from perdure.engine.watches import Watches
 from perdure.errors import HostStoppedError, IllegalHistoryError, StoreUnavailableError
 
 log = logging.getLogger("perdure.engine")
@@ -49,7 +49,7 @@ Observe = Callable[[Instance], None]
 # A store that failed is asked again after this, doubling up to the second figure: soon enough after a blip, and no
 # storm while it is down.
 RETRY_AFTER_S = 0.1
-RETRY_AFTER_MAX_S = 5.0
+RETRY_AFTER_MAX_S = 1.0
 
 
 class Engine:
@@ -84,11 +84,10 @@ class Engine:
         self._observe = observe
         self._partitions: dict[int, Partition] = {}
         self._running: set[str] = set()  # activities handed to the executor that have not finished
-        self._creating: set[str] = set()  # instances whose creation was asked for here, and nothing heard or seen of
         self._spent: dict[int, int] = {}  # last epoch under which a partition was dropped here; it is not used again
-        self._watches: dict[str, list[Request]] = {}
-        self._unsure: set[str] = set()  # watched instances that may have ended before their partition came here
-        self._tasks: dict[asyncio.Task[None], Sequence[Request]] = {}
+        self._watches = Watches(store, self.partition_of, self._settings.watch_interval)
+        self._clients = Clients(store, self.clock, self, self._watches)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests: Crossing[Request] | None = None
         self._results: Crossing[tuple[ActivityTask, ActivityResult]] | None = None
@@ -122,11 +121,11 @@ class Engine:
     async def run(self) -> None:
         """Run until cancelled; in-memory work is then lost, stored work is not."""
         loop = self._loop = asyncio.get_running_loop()
-        self._requests = Crossing(loop, self._requested)
+        self._requests = Crossing(loop, self._clients.requested)
         self._results = Crossing(loop, self._activities_finished)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._watch_others())
+                group.create_task(self._watches.run())
                 if self._executor is None:
                     self._is_ready.set()
                 else:
@@ -178,27 +177,18 @@ class Engine:
 
     def _end(self) -> None:
         self._requests = None
-        asked = [each for requests in self._tasks.values() for each in requests]
-        asked += [each for watches in self._watches.values() for each in watches]
         for task in self._tasks:
             task.cancel()
         if self._timer is not None:
             self._timer.cancel()
         for partition in list(self._partitions.values()):
             self._drop(partition)
-        self._refuse(asked)
-        self._watches.clear()
+        self._clients.stop()
 
-    def _refuse(self, requests: Iterable[Request]) -> None:
-        stopped = HostStoppedError("the engine has stopped")
-        for request in requests:
-            request.reply(stopped)
-
-    def _spawn(self, work: Coroutine[Any, Any, None], *answers: Request) -> None:
-        """Do some work beside the loops; if it is cut short, the requests that it `answers` hear so."""
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks[task] = answers
-        task.add_done_callback(self._tasks.pop)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # ------------------------------------------------------------------ leases
 
@@ -280,8 +270,8 @@ class Engine:
             if not partition.is_dropped:
                 partition.opened(self.clock.now())
                 log.info("lease taken", extra={"partition": partition.lease.partition, "epoch": partition.lease.epoch})
-        self._unsure.update(each for each in self._watches if self._partition_of(each) in gained)
-        self._signal()
+        self._watches.gained(gained)
+        self.signal()
 
     def _drop(self, partition: Partition) -> None:
         """Forget a partition: whatever of it was not durable never happened."""
@@ -311,16 +301,16 @@ class Engine:
             except StoreUnavailableError as error:
                 log.warning("mail not read", extra={"reason": str(error)})
                 await asyncio.sleep(RETRY_AFTER_S)
-            self._signal()
+            self.signal()
 
-    async def _read_again(self, partition: Partition) -> None:
+    async def read_again(self, partition: Partition) -> None:
         """Walk through a partition's mail out of turn."""
         try:
             async with self._walking:
                 await self._walk(partition)
         except StoreUnavailableError as error:
             self._fail(partition, error)
-        self._signal()
+        self.signal()
 
     async def _walk(self, partition: Partition) -> None:
         """Hand all mail that is due soon to its partition."""
@@ -342,34 +332,46 @@ class Engine:
         while not partition.is_dropped:
             ids = await self._store.open_work(partition.lease, after, limit, unstarted_only=unstarted_only)
             for instance_id in ids:
-                if instance_id in self._creating:
+                if self._clients.is_creating(instance_id):
                     continue
                 if unstarted_only and partition.found_unstarted(instance_id):
-                    self._forget(instance_id)
+                    self.forget(instance_id)
                 if instance_id not in partition.sessions:
                     partition.wake(instance_id)
             if len(ids) < limit:
                 return
             after = ids[-1]
 
-    def _deliver(self, messages: Iterable[Message]) -> None:
-        """Hand stored mail to those of its partitions that are here; the others will read it."""
+    def _deliver(self, messages: Iterable[Message], holders: Mapping[int, Partition]) -> None:
+        """Hand stored mail to those of its partitions that are here; the others will read it.
+
+        So does one that was not here yet, among `holders`, when the mail was being stored: who had it before may have
+        used the mail up.
+        """
         now = self.clock.now()
+        reading: dict[int, Partition] = {}
         for message in messages:
-            partition = self._partition_of(message.instance_id)
-            if partition is not None and not self._is_beyond_horizon(message, now):
+            partition = self.partition_of(message.instance_id)
+            if partition is None or self._is_beyond_horizon(message, now):
+                continue
+            if holders.get(partition.lease.partition) is partition:
                 partition.hand_over(message, now)
+            else:
+                reading[partition.lease.partition] = partition
+        for partition in reading.values():
+            self._spawn(self.read_again(partition))
 
     def _is_beyond_horizon(self, message: Message, now: datetime) -> bool:
         return message.deliver_at is not None and message.deliver_at > now + self._settings.timer_horizon
 
-    def _partition_of(self, instance_id: str) -> Partition | None:
+    def partition_of(self, instance_id: str) -> Partition | None:
+        """The partition that an instance belongs to, if its lease is held here."""
         partitions = self._store.partitions
         return self._partitions.get(partition_of(instance_id, partitions) if partitions > 1 else 0)
 
     # ------------------------------------------------------------------ timers
 
-    def _signal(self) -> None:
+    def signal(self) -> None:
         """Wake whichever loop has something to do, and set the clock for the next timer."""
         due: datetime | None = None
         for partition in self._partitions.values():
@@ -397,7 +399,7 @@ class Engine:
         now = self.clock.now()
         for partition in self._partitions.values():
             partition.tick(now)
-        self._signal()
+        self.signal()
 
     # ------------------------------------------------------------------ episodes
 
@@ -411,7 +413,7 @@ class Engine:
                         await self._run_slice(partition)
                     except StoreUnavailableError as error:
                         self._fail(partition, error)
-            self._signal()
+            self.signal()
             await asyncio.sleep(0)
 
     async def _run_slice(self, partition: Partition) -> None:
@@ -428,10 +430,11 @@ class Engine:
             if partition.is_quarantined(item.instance_id):
                 continue
             self._run_episode(partition, item, past.get(item.instance_id), now)
+        self._evict(partition)
 
     async def _load(self, partition: Partition, instance_ids: Sequence[str]) -> dict[str, Sequence[HistoryEvent]]:
         past: dict[str, Sequence[HistoryEvent]] = {}
-        self._creating.difference_update(instance_ids)
+        self._clients.seen(instance_ids)
         for stored in await self._store.load_instances(instance_ids):
             if partition.is_dropped:
                 break
@@ -487,7 +490,12 @@ class Engine:
         row = state.instance
         return OrchestratorRequest(row.instance_id, row.execution_id, row.name, past, new)
 
-    def _forget(self, instance_id: str) -> None:
+    def _evict(self, partition: Partition) -> None:
+        for instance_id in partition.idle_sessions(0 if self._settings.replay_always else self._settings.sessions_max):
+            self.forget(instance_id)
+
+    def forget(self, instance_id: str) -> None:
+        """Drop the executor's session of an instance."""
         if self._executor is not None:
             self._executor.forget(instance_id)
 
@@ -500,7 +508,7 @@ class Engine:
             exc_info=True,
         )
         partition.quarantine(instance_id)
-        self._forget(instance_id)
+        self.forget(instance_id)
 
     # ------------------------------------------------------------------ commits
 
@@ -513,6 +521,7 @@ class Engine:
             if not taking:
                 continue
             batches = [partition.take_batch(self._settings.checkpoints_max) for partition in taking]
+            holders = dict(self._partitions)
             try:
                 outcome = await self._store.commit(batches)
             except StoreUnavailableError as error:
@@ -522,10 +531,10 @@ class Engine:
             self._count(batches)
             for partition in taking:
                 if not partition.is_dropped:
-                    self._committed(partition, outcome)
-            self._signal()
+                    self._committed(partition, outcome, holders)
+            self.signal()
 
-    def _committed(self, partition: Partition, outcome: CommitOutcome) -> None:
+    def _committed(self, partition: Partition, outcome: CommitOutcome, holders: Mapping[int, Partition]) -> None:
         if partition.lease.partition in outcome.lost:
             self.counters.lost += 1
             log.warning("lease lost", extra={"partition": partition.lease.partition, "epoch": partition.lease.epoch})
@@ -533,21 +542,20 @@ class Engine:
             self._lease_now.set()
             return
         self.counters.stale += len(outcome.stale) if outcome.stale else 0
-        self._release(partition, partition.committed(outcome))
+        self._release(partition, partition.committed(outcome), holders)
 
-    def _release(self, partition: Partition, released: Released) -> None:
+    def _release(self, partition: Partition, released: Released, holders: Mapping[int, Partition]) -> None:
         """The outbox rule: only here do effects of checkpoints leave."""
         self._start_activities(released.activities)
         if released.messages:
-            self._deliver(released.messages)
+            self._deliver(released.messages, holders)
         for instance_id in released.ended:
-            self._forget(instance_id)
+            self.forget(instance_id)
         for instance in released.turned:
             self._report(instance)
-        for instance_id in partition.idle_sessions(0 if self._settings.replay_always else self._settings.sessions_max):
-            self._forget(instance_id)
+        self._evict(partition)
         if partition.wants_walk:
-            self._spawn(self._read_again(partition))
+            self._spawn(self.read_again(partition))
 
     def _count(self, batches: Sequence[Batch]) -> None:
         self.counters.commits += 1
@@ -579,7 +587,7 @@ class Engine:
         now = self.clock.now()
         for task, result in results:
             self._running.discard(task.activity_id)
-            partition = self._partition_of(task.instance_id)
+            partition = self.partition_of(task.instance_id)
             if partition is None:
                 continue  # the new holder runs the activity again
             event = (
@@ -590,176 +598,13 @@ class Engine:
             partition.activity_finished(
                 Message(task.activity_id, task.instance_id, task.execution_id, event, is_stored=False)
             )
-        self._signal()
-
-    # ------------------------------------------------------------------ clients
-
-    def _requested(self, requests: Sequence[Request]) -> None:
-        if self._requests is None:
-            self._refuse(requests)
-            return
-        creates: list[tuple[Request, Create]] = []
-        sends: list[tuple[Request, Send]] = []
-        unknown: list[str] = []
-        for request in requests:
-            operation = request.operation
-            match operation:
-                case Create():
-                    creates.append((request, operation))
-                case Send():
-                    sends.append((request, operation))
-                case Watch():
-                    if not self._watch(request, operation.instance_id):
-                        unknown.append(operation.instance_id)
-                case Query():
-                    self._spawn(self._answer(request, self._store.query(operation.query)), request)
-                case History():
-                    self._spawn(self._answer(request, self._store.history(operation.instance_id)), request)
-                case Unwatch():
-                    self._unwatch(operation.watch)
-                case _:
-                    assert_never(operation)
-        if creates:
-            self._spawn(self._create(creates), *(request for request, _ in creates))
-        if sends:
-            self._spawn(self._send(sends), *(request for request, _ in sends))
-        if unknown:
-            self._spawn(self._look_at(unknown))
-
-    async def _answer(self, request: Request, answer: Coroutine[Any, Any, Any]) -> None:
-        try:
-            reply = await answer
-        except (StoreUnavailableError, ValueError) as error:
-            reply = error
-        request.reply(reply)
-
-    async def _create(self, creates: Sequence[tuple[Request, Create]]) -> None:
-        instance_ids = {create.start.instance.instance_id for _, create in creates}
-        self._creating |= instance_ids
-        try:
-            in_the_way = await self._store.create([create.start for _, create in creates])
-        except StoreUnavailableError as error:
-            for request, _ in creates:
-                request.reply(error)
-            return
-        finally:
-            unseen = instance_ids & self._creating
-            self._creating -= instance_ids
-        for (request, create), existing in zip(creates, in_the_way, strict=True):
-            if existing is None:
-                self._created(create.start.instance, is_unseen=create.start.instance.instance_id in unseen)
-            request.reply(existing)
-        self._signal()
-
-    def _created(self, instance: Instance, *, is_unseen: bool) -> None:
-        """Begin an instance's session; if it has been looked for meanwhile, it is found where it stands by now."""
-        partition = self._partition_of(instance.instance_id)
-        if partition is None:
-            return
-        if not is_unseen:
-            partition.wake(instance.instance_id)
-            return
-        session = partition.sessions.get(instance.instance_id)
-        partition.created(instance)
-        if session is not None and partition.sessions.get(instance.instance_id) is not session:
-            self._forget(instance.instance_id)
-        if partition.wants_walk:
-            self._spawn(self._read_again(partition))
-
-    async def _send(self, sends: Sequence[tuple[Request, Send]]) -> None:
-        messages = [send.message for _, send in sends]
-        holders = [self._partition_of(message.instance_id) for message in messages]
-        for partition, message in zip(holders, messages, strict=True):
-            if partition is not None:
-                partition.expect(message.message_id)
-        try:
-            statuses = await self._store.send(messages, self.clock.now())
-        except StoreUnavailableError as error:
-            for partition, message in zip(holders, messages, strict=True):
-                if partition is not None:
-                    partition.not_expected(message.message_id)
-            for request, _ in sends:
-                request.reply(error)
-            return
-        await self._sent(messages, statuses, holders)
-        for (request, _), status in zip(sends, statuses, strict=True):
-            request.reply(status)
-        self._signal()
-
-    async def _sent(
-        self,
-        messages: Sequence[Message],
-        statuses: Sequence[RuntimeStatus | None],
-        holders: Sequence[Partition | None],
-    ) -> None:
-        """Hand messages over to their partitions; one that came here meanwhile reads its mail, as it may know them."""
-        now = self.clock.now()
-        came: dict[int, Partition] = {}
-        for message, status, holder in zip(messages, statuses, holders, strict=True):
-            partition = self._partition_of(message.instance_id)
-            if status is None or status.is_terminal or partition is not holder:
-                if holder is not None:
-                    holder.not_expected(message.message_id)
-                if partition is not None and partition is not holder:
-                    came[partition.lease.partition] = partition
-            elif partition is not None:
-                partition.hand_over(message, now)
-        for partition in came.values():
-            await self._read_again(partition)
-
-    def _watch(self, request: Request, instance_id: str) -> bool:
-        """Note who waits; returns whether the instance is known to be running here."""
-        self._watches.setdefault(instance_id, []).append(request)
-        partition = self._partition_of(instance_id)
-        is_here = partition is not None and instance_id in partition.sessions
-        if not is_here:
-            self._unsure.add(instance_id)
-        return is_here
-
-    def _unwatch(self, watch: Request) -> None:
-        instance_id = watch.operation.instance_id if isinstance(watch.operation, Watch) else ""
-        remaining = [each for each in self._watches.pop(instance_id, ()) if each is not watch]
-        if remaining:
-            self._watches[instance_id] = remaining
-        else:
-            self._unsure.discard(instance_id)
-
-    async def _watch_others(self) -> None:
-        """Instances that run elsewhere cannot tell us when they end: look at them."""
-        while True:
-            await asyncio.sleep(self._settings.watch_interval.total_seconds())
-            foreign = [each for each in self._watches if each in self._unsure or self._partition_of(each) is None]
-            for start in range(0, len(foreign), self._settings.page_size):
-                await self._look_at(foreign[start : start + self._settings.page_size])
-
-    async def _look_at(self, instance_ids: Sequence[str]) -> None:
-        query = InstanceQuery(instance_ids=tuple(instance_ids), limit=len(instance_ids))
-        held = {number: partition for number, partition in self._partitions.items() if partition.is_open}
-        try:
-            page = await self._store.query(query)
-        except StoreUnavailableError as error:
-            log.warning("watched instances not read", extra={"reason": str(error)})
-            return
-        found = {instance.instance_id: instance for instance in page.instances}
-        for instance_id in instance_ids:
-            instance = found.get(instance_id)
-            if instance is None or instance.status.is_terminal:
-                self._reply_to_watches(instance_id, instance)
-                continue
-            partition = self._partition_of(instance_id)
-            if partition is not None and held.get(partition.lease.partition) is partition:
-                self._unsure.discard(instance_id)  # it was running when it was ours already: we shall see its end
+        self.signal()
 
     def _report(self, instance: Instance) -> None:
-        if instance.status.is_terminal and instance.instance_id in self._watches:
-            self._reply_to_watches(instance.instance_id, instance)
+        if instance.status.is_terminal:
+            self._watches.ended(instance)
         if self._observe is not None:
             self._observe(instance)
-
-    def _reply_to_watches(self, instance_id: str, instance: Instance | None) -> None:
-        self._unsure.discard(instance_id)
-        for request in self._watches.pop(instance_id, ()):
-            request.reply(instance)
 
     def _idle(self) -> bool:
         return not self._running and all(partition.is_idle for partition in self._partitions.values())

@@ -11,15 +11,20 @@ from perdure.core.records import InstanceQuery, Message, Start
 
 
 class Create(Struct, frozen=True):
-    """Create an instance. Reply: None, or the instance in the way."""
+    """Create an instance. Reply: None, or the instance in the way.
+
+    `may_repeat`: the caller names the request, so this can be another attempt of one that has taken effect.
+    """
 
     start: Start
+    may_repeat: bool = False
 
 
 class Send(Struct, frozen=True):
-    """Send a message. Reply: its target's status, or None."""
+    """Send a message. Reply: its target's status, or None. `may_repeat` as for `Create`."""
 
     message: Message
+    may_repeat: bool = False
 
 
 class Query(Struct, frozen=True):

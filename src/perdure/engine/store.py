@@ -6,14 +6,19 @@ The contract; `tests/conformance` quotes these sentences as its test names.
    epoch, extends the holder's own with the same epoch, leaves out the others; `until <= now` gives them up.
 2. An embedded store holds a process-lifetime lock; who gets it ends every older incarnation at once.
 3. `commit` is one transaction. A batch whose epoch is not current is refused whole and reported as lost; a checkpoint
-   whose (execution id, position) is not the stored one is left out and reported as stale; the rest is applied, each
-   checkpoint whole or not at all. If `commit` raises, any subset may have been applied.
+   whose (execution id, position) is not the stored one is left out and reported as stale; the rest is applied in its
+   order, each checkpoint whole or not at all, its children before its own row. If `commit` raises, any subset may have
+   been applied.
 4. A message is delivered by `receive` until a checkpoint that consumed it, or a batch that discarded it, is durable,
-   and never after. `create` and `send` recognise a repeated request and answer it as they did the first time.
-5. `receive` walks the mail due before a time, in pages, oldest first: carried mail, then mail for at once in the order
-   it was stored, then timers by time. Repeats are allowed, missing is not.
+   and never after. `create` and `send` recognise a repeated request and answer it as they did the first time, even
+   after the instance of a `create` gave way to another.
+5. `receive` walks the mail due up to a time, in pages, oldest first: carried mail, then mail for at once in the order
+   it was stored, then timers by time. Repeats are allowed, missing is not. A lease that is lost reads anything, and
+   raises nothing.
 6. `open_work` names every instance that goes on without mail: not yet started, begun anew, or with open activities.
 7. Reads see only durable changes. A store never reads a clock: every time comes in as an argument.
+8. An instance that gives way to another takes its history along, and its mail, but for mail to yet another execution:
+   the start of a child that is to be refused owes its parent an answer.
 """
 
 from __future__ import annotations

@@ -22,6 +22,9 @@ log = logging.getLogger("perdure.engine")
 # of 700 new objects between collections they cost a quarter of all time at ten thousand instances (docs/decisions).
 COLLECT_AFTER_OBJECTS = 50_000
 
+# Beyond the drain, the loop only has to turn a few times; an orchestrator that blocks it is not waited for.
+ENDS_WITHIN_S = 5.0
+
 
 class EngineThread:
     """Opens a store, runs an engine on it, and ends both in order.
@@ -67,17 +70,14 @@ class EngineThread:
         """Let running activities finish for at most `drain_s` seconds, then end engine and store."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop, drain_s)
-        self._thread.join()
+        self._thread.join(drain_s + ENDS_WITHIN_S)
+        if self._thread.is_alive():
+            log.error("engine does not end: an orchestrator blocks its thread; what it had not committed runs again")
 
     @property
     def is_alive(self) -> bool:
         """The engine runs."""
         return self._thread.is_alive()
-
-    @property
-    def thread_id(self) -> int | None:
-        """The thread that orchestrators run on."""
-        return self._thread.ident
 
     def _run(self) -> None:
         try:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import os
-import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 
+from azure.durable_functions.client import PLACEHOLDER, DurableOrchestrationClient
 from msgspec import Struct
 from starlette.types import ASGIApp
 
-from azure.durable_functions.client import PLACEHOLDER, DurableOrchestrationClient
 from perdure.core.records import Instance, InstanceQuery, RuntimeStatus
 from perdure.engine.client import TaskHubClient
 from perdure.engine.thread import EngineThread
@@ -29,13 +29,12 @@ from perdure.host.config import (
     read_local_settings,
     storage_note,
 )
-from perdure.host.http_server import HttpServer, bind
+from perdure.host.http_server import LOOPBACKS, HttpServer, bind
 from perdure.host.http_trigger import ClientFor, HttpTriggers
-from perdure.host.invoke import LocalExecutor, UserCode
+from perdure.host.invoke import LocalExecutor
+from perdure.host.state_folder import HostNote, StateFolder, absolute_store_url
+from perdure.host.user_code import UserCode
 from perdure.stores import open_store
-
-STATE_FOLDER = ".perdure"
-HOST_FILE = "host.json"
 
 # Activities that run when the host stops get so long; what has not finished by then runs again at the next start.
 DRAIN_S = 10.0
@@ -43,7 +42,6 @@ DRAIN_S = 10.0
 ACTIVITIES_PER_CPU = 10  # the official host's default
 THREADS_SETTING = "PYTHON_THREADPOOL_THREAD_COUNT"
 
-_ENGINE_CHECK_S = 0.5
 _RESUMED_MAX = 10_000
 _PAGE = 1000
 
@@ -72,7 +70,7 @@ class Host:
         config: what host.json says.
         storage: what becomes of AzureWebJobsStorage.
         warnings: about the settings files; `app.warnings` has those about the app.
-        port: where HTTP is served.
+        address, port: where HTTP is served; of the two loopbacks, the first.
     """
 
     def __init__(self, options: HostOptions, environ: MutableMapping[str, str]) -> None:
@@ -94,18 +92,21 @@ class Host:
                 self.storage.text.partition(":")[0] + ".",
                 "Leave --strict out, and it runs on the embedded store. UseDevelopmentStorage=true asks for just that.",
             )
-        self._default_store = f"sqlite:{self.folder / STATE_FOLDER / f'{self.config.hub}.db'}"
+        self._state = StateFolder(self.folder)
         self._asked_store = None if options.store is None else absolute_store_url(options.store)
-        self.store_url = self._asked_store or self._default_store
+        self.store_url = self._asked_store or self._state.store_url(self.config.hub)
         self.warnings = [*local.warnings, *self.config.warnings, *_thread_warnings(environ)]
         asked_port = options.port if options.port is not None else local.port
         self._sockets = bind(
             options.address or local.address or "127.0.0.1", DEFAULT_PORT if asked_port is None else asked_port
         )
-        self.port: int = self._sockets[0].getsockname()[1]
+        self.address: str
+        self.port: int
+        self.address, self.port = self._sockets[0].getsockname()[:2]
         environ.update(added_environment(local, self.folder, self.port, environ))
         self._app: LoadedApp | None = None
         self._engine: EngineThread | None = None
+        self._engine_failure: Future[BaseException] = Future()  # its result is set on the engine's thread
         self._user_code: UserCode | None = None
         self._triggers: HttpTriggers | None = None
         self._started_at = time.monotonic()
@@ -113,7 +114,7 @@ class Host:
     @property
     def url(self) -> str:
         """The origin that URLs are shown with."""
-        return f"http://localhost:{self.port}"
+        return f"http://{'localhost' if self.address in LOOPBACKS else self.address}:{self.port}"
 
     @property
     def app(self) -> LoadedApp:
@@ -153,13 +154,12 @@ class Host:
             AppError: the state folder cannot be written.
             StoreRefusedError: the store cannot be used.
         """
-        self._prepare_state_folder()
+        self._state.prepare()
         activities_max = self.config.activities_max or ACTIVITIES_PER_CPU * (os.cpu_count() or 1)
-        threads = min(_threads(self._environ), self.config.activities_max or sys.maxsize)
-        self._user_code = UserCode(threads=threads, concurrency=activities_max)
+        self._user_code = UserCode(threads=_threads(self._environ), concurrency=activities_max)
         executor = LocalExecutor(self.app.orchestrators, self.app.activities, self._user_code)
         store = open_store(self.store_url, hub=self.config.hub)
-        engine = EngineThread(store, executor, observe=observe)
+        engine = EngineThread(store, executor, observe=observe, stopped=self._engine_failure.set_result)
         self._user_code.start()
         try:
             engine.start()
@@ -183,30 +183,29 @@ class Host:
         """Answer requests until `stop` is set, then let what runs finish, for at most `DRAIN_S`.
 
         Raises:
-            HostStoppedError: the engine has ended by itself.
+            HostStoppedError: the engine has failed.
         """
         server = HttpServer(app, stop_within_s=DRAIN_S)
         serving = asyncio.create_task(server.serve(sockets=self._sockets))
-        self._write_host_file()
-        ends = [serving, asyncio.create_task(stop.wait()), asyncio.create_task(self._engine_ended())]
+        self._state.write_note(self._note())
+        stopping = asyncio.create_task(stop.wait())
+        engine_failure = asyncio.wrap_future(self._engine_failure)
         try:
-            await ready()
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.suppress(HostStoppedError):  # the engine has failed already, and is about to say why
+                await ready()
+            await asyncio.wait({serving, stopping, engine_failure}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._remove_host_file()
+            self._state.remove_note()
             server.should_exit = True
             await asyncio.to_thread(self.close, DRAIN_S)
             await serving
-            for each in ends[1:]:
-                each.cancel()
-        if not stop.is_set():
-            raise HostStoppedError(
-                "the engine has stopped, so this host has, too. What was unfinished goes on at the next start."
-            )
+            stopping.cancel()
+        if self._engine_failure.done():
+            raise _engine_failed(self._engine_failure.result())
 
-    async def _engine_ended(self) -> None:
-        while self._engine is not None and self._engine.is_alive:
-            await asyncio.sleep(_ENGINE_CHECK_S)
+    def _note(self) -> HostNote:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return HostNote(f"http://{host}:{self.port}", os.getpid(), self.config.hub, self._asked_store)
 
     def close(self, drain_s: float = 0.0) -> None:
         """End everything that was begun; harmless when repeated."""
@@ -243,52 +242,20 @@ class Host:
             "errors": [f"{each.name}: {each.note}" for each in self.app.listings if each.is_error],
         }
 
-    # ------------------------------------------------------------------ the state folder
 
-    def _prepare_state_folder(self) -> None:
-        folder = self.folder / STATE_FOLDER
-        try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            ignore = folder / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n", "ascii")  # state is nobody's source, and no repository has to be told so
-        except OSError as error:
-            raise AppError(
-                "DF403",
-                "The app folder cannot be written",
-                f"{folder}: {error.strerror or error}",
-                "perdure keeps its state there. Make the folder writable.",
-            ) from error
-
-    def _write_host_file(self) -> None:
-        """Tell the command line, and only this user, where this host is."""
-        host, port = self._sockets[0].getsockname()[:2]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        content = {"url": url, "pid": os.getpid(), "hub": self.config.hub, "store": self._asked_store}
-        path = self.folder / STATE_FOLDER / HOST_FILE
-        new = path.with_suffix(".new")
-        with open(os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(content, file)
-        new.replace(path)
-
-    def _remove_host_file(self) -> None:
-        (self.folder / STATE_FOLDER / HOST_FILE).unlink(missing_ok=True)
+def _engine_failed(error: BaseException) -> HostStoppedError:
+    return HostStoppedError(
+        f"The engine failed, so this host has stopped: {type(error).__name__}: {error}\n"
+        "What was unfinished goes on at the next start. It is a defect of perdure: report it with the traceback above."
+    )
 
 
-def absolute_store_url(url: str) -> str:
-    """The URL with a relative path made absolute, because the app's folder becomes the current one."""
-    scheme, separator, path = url.partition(":")
-    if scheme.casefold() != "sqlite" or not path or path.startswith("//") or path == ":memory:":
-        return url
-    return f"{scheme}{separator}{Path(path).absolute()}"
-
-
-def _threads(environ: MutableMapping[str, str]) -> int:
+def _threads(environ: Mapping[str, str]) -> int:
     value = environ.get(THREADS_SETTING, "")
     return int(value) if value.isdigit() and int(value) > 0 else min(32, (os.cpu_count() or 1) + 4)
 
 
-def _thread_warnings(environ: MutableMapping[str, str]) -> list[str]:
+def _thread_warnings(environ: Mapping[str, str]) -> list[str]:
     value = environ.get(THREADS_SETTING)
     if value is None:
         return []

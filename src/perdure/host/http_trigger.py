@@ -11,17 +11,17 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import azure.functions as func
+from azure.durable_functions.client import DurableOrchestrationClient
 from azure.functions.http import HttpRequest
 from starlette.types import Receive, Scope, Send
 
-from azure.durable_functions.client import DurableOrchestrationClient
 from perdure.core.failures import text_of
 from perdure.errors import HostStoppedError
-from perdure.host.app import HttpFunction
 from perdure.host.bindings import InvocationContext
-from perdure.host.invoke import Invocation, UserCode, UserCodeExit
+from perdure.host.functions import HttpFunction
 from perdure.host.routing import Match, Route, Router, matchable_path
 from perdure.host.tracebacks import users_traceback
+from perdure.host.user_code import Invocation, UserCode, UserCodeExit
 
 log = logging.getLogger("perdure.host")
 

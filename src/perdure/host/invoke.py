@@ -1,4 +1,4 @@
-"""Calls user functions: orchestrators on the engine's thread, async functions on a loop of theirs, sync ones in a pool.
+"""Runs an app's functions for the engine: orchestrators on its own thread, activities on the threads of `UserCode`.
 
 A sync function that blocks hurts nobody; a coroutine that blocks hurts other coroutines; an orchestrator that blocks is
 reported with its stack after a second, and everything else resumes after it.
@@ -6,18 +6,13 @@ reported with its stack after a second, and everything else resumes after it.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
 import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import Struct
 
@@ -26,7 +21,6 @@ from perdure.core.codec import payloads
 from perdure.core.cursor import OrchestrationCursor
 from perdure.core.failures import FailureDetails
 from perdure.core.records import ActivityTask
-from perdure.engine.crossing import Crossing
 from perdure.engine.executor import (
     ActivityFinished,
     ActivityResult,
@@ -36,27 +30,13 @@ from perdure.engine.executor import (
     OrchestratorRequest,
     OrchestratorResult,
 )
-from perdure.errors import HostStoppedError, NonDeterminismError, UnknownFunctionError
+from perdure.errors import NonDeterminismError, UnknownFunctionError
+from perdure.host.user_code import Invocation, UserCode, current_invocation, is_async
 
 log = logging.getLogger("perdure.host")
 
 # An orchestrator step takes microseconds; one that takes so long is blocking.
 BLOCKED_AFTER_S = 1.0
-
-
-class Invocation(Struct, frozen=True):
-    """Whose call the current code is: shown with everything that it prints or logs, unless it is replaying."""
-
-    function: str
-    instance_id: str | None = None
-    is_replaying: bool = False
-
-
-current_invocation: ContextVar[Invocation | None] = ContextVar("current_invocation", default=None)
-
-
-class UserCodeExit(Exception):
-    """Raised by `UserCode.call` if the function raised SystemExit or the like: it fails its call, not the host."""
 
 
 class Activity(Struct, frozen=True):
@@ -65,219 +45,6 @@ class Activity(Struct, frozen=True):
     name: str
     function: Callable[..., Any]
     input_name: str
-
-
-class Call(Protocol):
-    """One call of a user function. All of it happens where the function runs: `arguments`, the call, then `done`."""
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """What to call."""
-        ...
-
-    @property
-    def invocation(self) -> Invocation:
-        """Whose call it is."""
-        ...
-
-    def arguments(self) -> dict[str, Any]:
-        """With what to call it; what this raises counts as raised by the function."""
-        ...
-
-    def done(self, value: Any, error: BaseException | None) -> None:
-        """How it ended."""
-        ...
-
-
-class _HostCall:
-    """A call that some event loop of the host waits for."""
-
-    __slots__ = ("_future", "_kwargs", "_loop", "function", "invocation")
-
-    def __init__(
-        self, function: Callable[..., Any], kwargs: dict[str, Any], invocation: Invocation,
-        loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any],
-    ) -> None:  # fmt: skip
-        self.function = function
-        self.invocation = invocation
-        self._kwargs = kwargs
-        self._loop = loop
-        self._future = future
-
-    def arguments(self) -> dict[str, Any]:
-        return self._kwargs
-
-    def done(self, value: Any, error: BaseException | None) -> None:
-        self._loop.call_soon_threadsafe(_settle, self._future, value, error)
-
-
-class _ActivityCall:
-    """A call that the engine waits for."""
-
-    __slots__ = ("_activity", "_finished", "_task")
-
-    def __init__(self, activity: Activity, task: ActivityTask, finished: ActivityFinished) -> None:
-        self._activity = activity
-        self._task = task
-        self._finished = finished
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        return self._activity.function
-
-    @property
-    def invocation(self) -> Invocation:
-        return Invocation(self._activity.name, self._task.instance_id)
-
-    def arguments(self) -> dict[str, Any]:
-        return {self._activity.input_name: payloads.decode(self._task.input)}
-
-    def done(self, value: Any, error: BaseException | None) -> None:
-        self._finished(self._task, _result(self._activity.name, value, error))
-
-
-class UserCode:
-    """The user's event loop and the pool for sync functions; each holds back what exceeds its limit.
-
-    Args:
-        threads: size of the pool.
-        concurrency: async functions that run at the same time.
-    """
-
-    def __init__(self, *, threads: int, concurrency: int) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._loop_thread = threading.Thread(target=self._run_loop, name="perdure-user-loop", daemon=True)
-        self._async_calls: Crossing[Call] = Crossing(self._loop, self._receive)
-        self._waiting: deque[Call] = deque()
-        self._concurrency = concurrency
-        self._tasks: set[asyncio.Task[None]] = set()
-        # The host's own calls, such as HTTP functions, wait for no slot: they may be waiting for orchestrations whose
-        # activities need one.
-        self._host_calls: Crossing[Call] = Crossing(self._loop, self._begin_host_calls)
-        self._host_tasks: set[asyncio.Task[None]] = set()
-        self._sync_calls: SimpleQueue[Call | None] = SimpleQueue()
-        self._pool = [
-            threading.Thread(target=self._work, name=f"perdure-user-{number}", daemon=True) for number in range(threads)
-        ]
-        self._busy_threads = 0
-        self._count = threading.Lock()
-        self._is_draining = False
-
-    def start(self) -> None:
-        """Start the threads."""
-        self._loop_thread.start()
-        for thread in self._pool:
-            thread.start()
-
-    def stop(self) -> None:
-        """End the loop and the idle threads; a sync function that still runs is left to end with the process."""
-        if not self._loop_thread.is_alive():
-            return
-        for _ in self._pool:
-            self._sync_calls.put(None)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._loop_thread.join()
-
-    async def drain(self, timeout_s: float) -> None:
-        """Begin no more calls, and wait for those that run, at most so long."""
-        self._is_draining = True
-        deadline = time.monotonic() + timeout_s
-        while (self._tasks or self._busy_threads) and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-
-    async def call(self, function: Callable[..., Any], kwargs: dict[str, Any], invocation: Invocation) -> Any:
-        """Call a user function from any event loop and return what it returns.
-
-        Raises:
-            UserCodeExit: the function tried to end the process.
-            Exception: whatever it raised.
-        """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-
-        call = _HostCall(function, kwargs, invocation, loop, future)
-        if is_async(function):
-            self._host_calls.put(call)
-        else:
-            self._sync_calls.put(call)
-        return await future
-
-    def submit(self, call: Call, *, is_async: bool) -> None:
-        """Queue a call for the loop or for the pool."""
-        if is_async:
-            self._async_calls.put(call)
-        else:
-            self._sync_calls.put(call)
-
-    # ------------------------------------------------------------------ the loop
-
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            tasks = [*self._tasks, *self._host_tasks]
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
-
-    def _receive(self, calls: Any) -> None:
-        self._waiting.extend(calls)
-        self._begin()
-
-    def _begin(self) -> None:
-        while self._waiting and len(self._tasks) < self._concurrency and not self._is_draining:
-            self._tasks.add(self._loop.create_task(self._await(self._waiting.popleft())))
-
-    def _begin_host_calls(self, calls: Any) -> None:
-        for call in calls:
-            self._host_tasks.add(self._loop.create_task(self._await_host_call(call)))
-
-    async def _await_host_call(self, call: Call) -> None:
-        current_invocation.set(call.invocation)
-        try:
-            value, error = await call.function(**call.arguments()), None
-        except BaseException as raised:
-            value, error = None, raised
-        call.done(value, error)
-        task: Any = asyncio.current_task()
-        self._host_tasks.discard(task)
-
-    async def _await(self, call: Call) -> None:
-        current_invocation.set(call.invocation)
-        task: Any = asyncio.current_task()
-        try:
-            value, error = await call.function(**call.arguments()), None
-        except BaseException as raised:
-            if task.cancelling():
-                return  # the host stops: what was not finished runs again
-            value, error = None, raised
-        call.done(value, error)
-        self._tasks.discard(task)
-        if self._waiting:
-            self._begin()
-
-    # ------------------------------------------------------------------ the pool
-
-    def _work(self) -> None:
-        while (call := self._sync_calls.get()) is not None:
-            if self._is_draining:
-                if isinstance(call, _HostCall):
-                    call.done(None, HostStoppedError("the host is stopping"))
-                continue
-            with self._count:
-                self._busy_threads += 1
-            token = current_invocation.set(call.invocation)
-            try:
-                value, error = call.function(**call.arguments()), None
-            except BaseException as raised:
-                value, error = None, raised
-            current_invocation.reset(token)
-            call.done(value, error)
-            with self._count:
-                self._busy_threads -= 1
 
 
 class LocalExecutor:
@@ -385,9 +152,29 @@ class LocalExecutor:
         await self._user_code.drain(timeout_s)
 
 
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling the function gives something to await."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+class _ActivityCall:
+    """A call that the engine waits for."""
+
+    __slots__ = ("_activity", "_finished", "_task")
+
+    def __init__(self, activity: Activity, task: ActivityTask, finished: ActivityFinished) -> None:
+        self._activity = activity
+        self._task = task
+        self._finished = finished
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return self._activity.function
+
+    @property
+    def invocation(self) -> Invocation:
+        return Invocation(self._activity.name, self._task.instance_id)
+
+    def arguments(self) -> dict[str, Any]:
+        return {self._activity.input_name: payloads.decode(self._task.input)}
+
+    def done(self, value: Any, error: BaseException | None) -> None:
+        self._finished(self._task, _result(self._activity.name, value, error))
 
 
 def _result(name: str, value: Any, error: BaseException | None) -> ActivityResult:
@@ -403,16 +190,3 @@ def _result(name: str, value: Any, error: BaseException | None) -> ActivityResul
 def _failed(error: Exception, error_type: str | None = None) -> OrchestratorResult:
     failure = FailureDetails(error_type or type(error).__name__, str(error), is_non_retriable=True)
     return OrchestratorResult([CompleteOrchestration(0, None, failure, str(error))], None)
-
-
-def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(value)
-    elif isinstance(error, Exception) and not isinstance(error, StopIteration):
-        future.set_exception(error)
-    else:
-        exit_error = UserCodeExit(f"the function raised {type(error).__name__}: {error}")
-        exit_error.__cause__ = error
-        future.set_exception(exit_error)

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import azure.functions as func
-from azure.functions.decorators.function_app import FunctionBuilder
-
 from azure.durable_functions.bindings import ActivityTrigger, DurableClient, EntityTrigger, OrchestrationTrigger
 from azure.durable_functions.builders import UserFunction, replace_user_function, user_function
 from azure.durable_functions.entity import Entity
 from azure.durable_functions.mistakes import parameter_of, refuse_async_generator
 from azure.durable_functions.orchestrator import Orchestrator
+from azure.functions.decorators.function_app import FunctionBuilder
 
 Decorated = UserFunction | FunctionBuilder
 Decorator = Callable[[Decorated], FunctionBuilder]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from azure.functions.decorators.core import InputBinding, Trigger
-
 from azure.durable_functions.constants import ACTIVITY_TRIGGER, DURABLE_CLIENT, ENTITY_TRIGGER, ORCHESTRATION_TRIGGER
+from azure.functions.decorators.core import InputBinding, Trigger
 
 # azure.functions derives the members of the metadata from the parameters of `__init__`, in their order: the names of
 # these parameters are the protocol.

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from azure.functions.decorators.function_app import FunctionBuilder
-
 from azure.durable_functions.bindings import ActivityTrigger, OrchestrationTrigger
+from azure.functions.decorators.function_app import FunctionBuilder
 
 UserFunction = Callable[..., Any]
 

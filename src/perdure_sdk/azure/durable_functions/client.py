@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import azure.functions as func
-
 from azure.durable_functions.builders import orchestrator_name
 from azure.durable_functions.later import not_yet
 from azure.durable_functions.options import EntityId
@@ -20,6 +19,7 @@ from azure.durable_functions.status import (
     OrchestrationRuntimeStatus,
     PurgeHistoryResult,
 )
+
 from perdure.core.codec import payloads
 from perdure.core.history_view import history_view
 from perdure.core.records import HistoryRow, Instance, RuntimeStatus

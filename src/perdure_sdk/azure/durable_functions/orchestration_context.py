@@ -12,6 +12,7 @@ from azure.durable_functions.builders import activity_name, orchestrator_name
 from azure.durable_functions.constants import DATETIME_STRING_FORMAT
 from azure.durable_functions.later import not_yet
 from azure.durable_functions.options import EntityId, RetryOptions, TokenSource
+
 from perdure.core.codec import payloads
 from perdure.core.cursor import OrchestrationCursor
 from perdure.core.instance_ids import check_instance_id

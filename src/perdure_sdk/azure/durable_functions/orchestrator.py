@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import azure.functions as func
-
 from azure.durable_functions.later import not_yet
 from azure.durable_functions.orchestration_context import DurableOrchestrationContext
+
 from perdure.core.cursor import OrchestrationCursor
 
 OrchestratorFunction = Callable[[DurableOrchestrationContext], Any]

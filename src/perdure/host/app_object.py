@@ -1,0 +1,125 @@
+"""The app object of an imported script: which one it is, and which blueprints it lacks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import azure.functions as func
+from azure.durable_functions.app import default_blueprint
+from azure.functions.decorators.function_app import DecoratorApi, FunctionRegister
+
+from perdure.errors import AppError
+from perdure.host.app_folder import modules_below, shown_file
+from perdure.host.functions import source_of
+
+_BUILD_ERROR_NAME = re.compile(r"Function (\S+) does not have")
+
+
+def app_object(module: ModuleType, script: str, folder: Path) -> FunctionRegister:
+    """The app that the script defines, together with what it decorated at module level.
+
+    Raises:
+        AppError: it defines several, or none and nothing else to run.
+    """
+    found = {id(each): each for each in vars(module).values() if isinstance(each, FunctionRegister)}
+    names = [name for name, each in vars(module).items() if isinstance(each, FunctionRegister)]
+    if len(found) > 1:
+        raise AppError(
+            "DF103",
+            "The app has more than one app object",
+            f"{script} defines {', '.join(names)}.",
+            "More than one FunctionApp or other top level function app instances are defined.",
+            "Keep one, and make the others Blueprints that it registers.",
+        )
+    app = next(iter(found.values()), None)
+    if app is None:
+        app = func.FunctionApp()
+        if not _builders_of(default_blueprint):
+            raise _no_functions(app, module, folder, script)
+    known = {id(each) for each in _builders_of(app)}
+    if any(id(each) not in known for each in _builders_of(default_blueprint)):
+        app.register_functions(default_blueprint)
+    return app
+
+
+def functions_of(app: FunctionRegister, module: ModuleType, script: str, folder: Path) -> list[Any]:
+    """The app's functions, as `azure.functions` builds them.
+
+    Raises:
+        AppError: there are none, or two have one name, or one is incomplete.
+    """
+    if not _builders_of(app):
+        raise _no_functions(app, module, folder, script)
+    try:
+        return app.get_functions()
+    except ValueError as error:
+        text = str(error)
+        lines = [text]
+        named = _BUILD_ERROR_NAME.match(text)
+        for each in _builders_of(app):
+            if named and each._function.get_function_name() == named[1]:
+                lines.append(f"{source_of(each._function.get_user_function(), folder)}  {named[1]}")
+        raise AppError("DF112", "The app's functions cannot be told apart or are incomplete", *lines) from error
+
+
+def unregistered_warnings(app: FunctionRegister, folder: Path) -> list[str]:
+    """A sentence for each blueprint of the app's modules that has functions, but is not part of the app."""
+    return [
+        f"{file}: the Blueprint '{name}' ({_functions_text(count)}) is not registered: "
+        f"add  app.register_functions({name})"
+        for file, name, count in _unregistered(app, folder)
+    ]
+
+
+def _no_functions(app: FunctionRegister, module: ModuleType, folder: Path, script: str) -> AppError:
+    lines = _no_functions_lines(app, module, folder, script)
+    return AppError("DF103", "The app loaded, but it has no functions", *lines)
+
+
+def _no_functions_lines(app: FunctionRegister, module: ModuleType, folder: Path, script: str) -> list[str]:
+    lines = [
+        f"{file} defines a Blueprint '{name}' ({_functions_text(count)}) that no FunctionApp registers."
+        for file, name, count in _unregistered(app, folder)
+    ]
+    if lines:
+        variable = next((name for name, each in vars(module).items() if each is app), None)
+        name = next(_unregistered(app, folder))[1]
+        after = f"after  {variable} = ..." if variable else "after  app = df.DFApp()"
+        return [*lines, f"Add:  {variable or 'app'}.register_functions({name})      {after}"]
+    if not any(isinstance(each, FunctionRegister) for each in vars(module).values()):
+        return [
+            f"Could not find top level function app instances in {script}.",
+            "Add:  app = df.DFApp()      and decorate functions with  @app. ...",
+        ]
+    return [
+        f"{script} decorates no function.",
+        "Decorators are, for example,  @app.route(...)  and  @app.activity_trigger(...)",
+    ]
+
+
+def _unregistered(app: FunctionRegister, folder: Path) -> Iterator[tuple[str, str, int]]:
+    """File, variable and number of functions of every blueprint of the app that the app does not have."""
+    registered = {id(each) for each in _builders_of(app)}
+    seen: set[int] = set()
+    for module in modules_below(folder):
+        for name, each in list(vars(module).items()):
+            if not isinstance(each, DecoratorApi) or isinstance(each, FunctionRegister) or id(each) in seen:
+                continue
+            seen.add(id(each))
+            builders = _builders_of(each)
+            if builders and not any(id(builder) in registered for builder in builders):
+                yield shown_file(module.__file__ or "", folder), name, len(builders)
+
+
+def _functions_text(count: int) -> str:
+    return f"{count} function{'' if count == 1 else 's'}"
+
+
+def _builders_of(container: DecoratorApi) -> list[Any]:
+    # The list has no public name, and only `FunctionRegister` has `get_functions`: a blueprint that nobody registered
+    # could not be told from an empty one otherwise.
+    return list(getattr(container, "_function_builders", ()))

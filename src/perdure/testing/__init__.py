@@ -1,0 +1,1 @@
+"""A test kit: virtual time, on which the real engine runs."""

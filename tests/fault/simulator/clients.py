@@ -1,0 +1,227 @@
+"""Clients: each asks hosts for things, repeats what it has no answer to, and writes down what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+from msgspec import Struct
+
+from perdure.core.records import TERMINAL, Instance, RuntimeStatus
+from perdure.engine.client import TaskHubClient
+from perdure.errors import (
+    HostStoppedError,
+    InstanceExistsError,
+    InstanceFinishedError,
+    InstanceNotFoundError,
+    StoreUnavailableError,
+)
+
+from .hosts import Host
+from .oracle import Oracle
+from .processes import ProcessLoop
+from .programs import ORCHESTRATOR, Program, first_input, text
+
+Ask = Callable[[TaskHubClient], Coroutine[Any, Any, Any]]
+
+
+class Entry(Struct):
+    """A line of the ledger: what was asked of which incarnation, with which request, and what became of it.
+
+    `outcome` is "ok", "fail" (it certainly has not happened) or "info" (nobody knows).
+    """
+
+    what: str
+    instance_id: str
+    request_id: str | None
+    process: str
+    outcome: str
+    value: Any = None
+
+
+class Clients:
+    """Everybody who asks for something, and their common ledger."""
+
+    def __init__(self, hosts: list[Host], oracle: Oracle, loop: ProcessLoop, rng: Random, *, repeats: float) -> None:
+        self.ledger: list[Entry] = []
+        self._hosts = hosts
+        self._oracle = oracle
+        self._loop = loop
+        self._rng = rng
+        self._repeats = repeats
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def are_done(self) -> bool:
+        """All have what they wanted."""
+        return all(task.done() for task in self._tasks)
+
+    @property
+    def waiting(self) -> list[str]:
+        """Who is not done."""
+        return [task.get_name() for task in self._tasks if not task.done()]
+
+    def raise_defects(self) -> None:
+        """Clients raise nothing; if one did, the simulator is wrong."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+    def add(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Let a client begin its work."""
+        self._tasks.append(self._loop.create_task(work, name=name))
+
+    # ------------------------------------------------------------------ what clients do
+
+    async def run_root(self, instance_id: str, program: Program, delay: float) -> None:
+        """Start an instance and wait for its end."""
+        await asyncio.sleep(delay)
+        await self.start(instance_id, program)
+        if self._rng.random() < 0.5:
+            await self.wait(instance_id)
+
+    async def start(
+        self, instance_id: str, program: Program, replace: frozenset[RuntimeStatus] = TERMINAL, sticky: Host | None = None
+    ) -> None:
+        """Start an instance, again and again under the same request until there is an answer, or even after it."""
+        request_id, given = self._id(), text(first_input(program))
+        while True:
+            entry = await self._ask(
+                "start",
+                instance_id,
+                request_id,
+                lambda client: client.start(
+                    ORCHESTRATOR, given, instance_id=instance_id, replace=replace, request_id=request_id
+                ),
+                sticky,
+            )
+            if entry.outcome != "info" and self._rng.random() > self._repeats:
+                return
+            await asyncio.sleep(self._rng.random())
+
+    async def feed(self, instance_id: str, names: list[str], delay: float, root_id: str | None) -> None:
+        """Send an instance these events, each one until it has arrived or there is nobody to take it any more."""
+        await asyncio.sleep(delay)
+        host = self._rng.choice(self._hosts)
+        for number, name in enumerate(names):
+            data = text(f"{instance_id}/{name}/{number}/{self._id()[:6]}")
+            if self._rng.random() < 0.3:
+                await asyncio.sleep(self._rng.choice((0.01, 1.0, 5.0)) * self._rng.random())
+            if self._rng.random() < 0.1:
+                host = self._rng.choice(self._hosts)
+            if not await self._send_event(instance_id, name, data, host, root_id):
+                return
+
+    async def _send_event(self, instance_id: str, name: str, data: str, host: Host, root_id: str | None) -> bool:
+        """Send one event; returns whether the next one may be wanted."""
+        request_id = self._id()
+        while True:
+            entry = await self._ask(
+                "event",
+                instance_id,
+                request_id,
+                lambda client: client.raise_event(instance_id, name, data, request_id=request_id),
+                host,
+            )
+            if entry.outcome == "ok" and self._rng.random() >= self._repeats:
+                return True
+            if isinstance(entry.value, InstanceFinishedError):
+                return False
+            if isinstance(entry.value, InstanceNotFoundError):
+                if root_id is not None and self._will_never_be(instance_id, root_id):
+                    return False
+                request_id = self._id()
+            await asyncio.sleep(0.2 + self._rng.random())
+
+    def _will_never_be(self, instance_id: str, root_id: str) -> bool:
+        """Nobody is left who could start this child of the root or of the root's children."""
+        rows = self._oracle.rows
+        return root_id in rows and instance_id not in rows and not self._oracle.unfinished
+
+    async def terminate(self, instance_id: str, delay: float) -> None:
+        """End an instance."""
+        await asyncio.sleep(delay)
+        request_id = self._id()
+        while True:
+            entry = await self._ask(
+                "terminate",
+                instance_id,
+                request_id,
+                lambda client: client.terminate(instance_id, f"enough {request_id[:6]}", request_id=request_id),
+            )
+            if entry.outcome != "info":
+                return
+            await asyncio.sleep(self._rng.random())
+
+    async def crowd(self, instance_id: str, program: Program, delay: float, replace: frozenset[RuntimeStatus]) -> None:
+        """Start an instance that others start too."""
+        await asyncio.sleep(delay)
+        await self.start(instance_id, program, replace)
+        if self._rng.random() < 0.3:
+            name = self._rng.choice(("a", "b"))
+            request_id = self._id()
+            data = text(f"{instance_id}/{self._id()[:6]}")
+            await self._ask(
+                "event",
+                instance_id,
+                request_id,
+                lambda client: client.raise_event(instance_id, name, data, request_id=request_id),
+            )
+
+    async def wait(self, instance_id: str) -> None:
+        """Wait for an instance's end, elsewhere when the host dies."""
+        timeout = timedelta(seconds=self._rng.choice((0.5, 20.0, 600.0)))
+        while True:
+            entry = await self._ask("wait", instance_id, None, lambda client: client.wait(instance_id, timeout))
+            if isinstance(entry.value, Instance):
+                self._check_waited(entry.value)
+                if entry.value.status.is_terminal:
+                    return
+            elif entry.outcome == "fail":
+                return
+            await asyncio.sleep(self._rng.random())
+
+    def _check_waited(self, instance: Instance) -> None:
+        execution = self._oracle.executions.get(instance.execution_id)
+        is_true = execution is not None and (not instance.status.is_terminal or execution.end == instance)
+        self._oracle.expect(is_true, "A2", f"a client saw {instance.instance_id} {instance.status}, which is not stored")
+
+    # ------------------------------------------------------------------ asking
+
+    async def _ask(
+        self, what: str, instance_id: str, request_id: str | None, ask: Ask, sticky: Host | None = None
+    ) -> Entry:
+        host = await self._pick(sticky)
+        process = host.process
+        assert process is not None
+        task = self._loop.start(process, ask(host.client))
+        await asyncio.wait([task])
+        entry = Entry(what, instance_id, request_id, process.name, "info")
+        if not task.cancelled():
+            entry.value = task.exception()
+            match entry.value:
+                case None:
+                    entry.outcome, entry.value = "ok", task.result()
+                case StoreUnavailableError() | HostStoppedError():
+                    pass
+                case InstanceExistsError() | InstanceNotFoundError() | InstanceFinishedError():
+                    entry.outcome = "fail"
+                case unexpected:
+                    raise unexpected
+        self.ledger.append(entry)
+        return entry
+
+    async def _pick(self, sticky: Host | None) -> Host:
+        while True:
+            up = [host for host in self._hosts if host.is_up]
+            if sticky is not None and sticky in up:
+                return sticky
+            if up:
+                return self._rng.choice(up)
+            await asyncio.sleep(0.5)
+
+    def _id(self) -> str:
+        return f"{self._rng.getrandbits(128):032x}"
