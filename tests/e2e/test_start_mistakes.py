@@ -223,32 +223,27 @@ def test_a_relative_store_is_relative_to_where_the_command_was_given(tmp_path: P
 
 
 DEFECTIVE = """
-from pathlib import Path
-
 import azure.durable_functions as df
 from perdure.stores.sqlite import SqliteStore
 
 app = df.DFApp()
-receive = SqliteStore.receive
 
 
-@app.activity_trigger(input_name="x")
-def nothing(x): ...
+@app.orchestration_trigger(context_name="context")
+def nothing(context): ...
 
 
 async def fails(self, *arguments, **more):
-    if Path("defect").exists():
-        raise TypeError("planted")
-    return await receive(self, *arguments, **more)
+    raise TypeError("planted")
 
 
-SqliteStore.receive = fails
+SqliteStore.commit = fails
 """
 
 
 def test_an_engine_that_fails_stops_the_host_with_its_cause_and_exit_code_3(tmp_path: Path):
     with started(app_of(tmp_path, DEFECTIVE)) as host:
-        (tmp_path / "defect").touch()
+        host.start("nothing")
 
         code = host.wait()
 

@@ -29,7 +29,9 @@ def main() -> int:
     todo = [
         (seed, store, given.trace)
         for store in stores
-        for seed in range(given.first, given.first + max(1, given.seeds // (1 if len(stores) == 1 or store == "memory" else 4)))
+        for seed in range(
+            given.first, given.first + max(1, given.seeds // (1 if len(stores) == 1 or store == "memory" else 4))
+        )
     ]
     return run_all(todo, given.jobs)
 
@@ -72,7 +74,9 @@ def report(result: Result) -> str:
     """What a seed found, and how to see it again."""
     lines = [f"seed {result.seed} on {result.store} breaks promises:"]
     lines += [f"  {each.invariant} at {each.at:.3f} s: {each.sentence}" for each in result.findings[:4]]
-    lines.append(f"  again: python tests/fault/simulate.py --store {result.store} --first {result.seed} --seeds 1 --trace")
+    lines.append(
+        f"  again: python tests/fault/simulate.py --store {result.store} --first {result.seed} --seeds 1 --trace"
+    )
     return "\n".join(lines)
 
 

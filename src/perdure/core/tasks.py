@@ -9,12 +9,21 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from datetime import datetime
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from perdure.core.actions import CreateSubOrchestration, CreateTimer, OrchestratorAction, ScheduleTask
 
-if TYPE_CHECKING:
-    from perdure.core.cursor import OrchestrationCursor
+
+class Listener(Protocol):
+    """The cursor, told what the orchestrator does with a task besides waiting for it."""
+
+    def timer_cancelled(self, timer: TimerTask) -> None:
+        """The orchestrator gave `timer` up."""
+        ...
+
+    def event_asked_for(self, task: EventTask) -> None:
+        """The orchestrator looks whether `task` has its event."""
+        ...
 
 
 class TaskState(IntEnum):
@@ -128,7 +137,7 @@ class TimerTask(AtomicTask):
 
     __slots__ = ("cursor", "fire_at", "is_cancelled")
 
-    def __init__(self, fire_at: datetime, cursor: OrchestrationCursor) -> None:
+    def __init__(self, fire_at: datetime, cursor: Listener) -> None:
         super().__init__()
         self.fire_at = fire_at
         self.cursor = cursor
@@ -159,7 +168,7 @@ class EventTask(AtomicTask):
 
     __slots__ = ("cursor", "name")
 
-    def __init__(self, name: str, cursor: OrchestrationCursor, kind: type | None = None) -> None:
+    def __init__(self, name: str, cursor: Listener, kind: type | None = None) -> None:
         super().__init__(kind)
         self.name = name
         self.cursor = cursor

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from azure.durable_functions.client import PLACEHOLDER, DurableOrchestrationClient
 from msgspec import Struct
@@ -244,6 +245,8 @@ class Host:
 
 
 def _engine_failed(error: BaseException) -> HostStoppedError:
+    while isinstance(error, BaseExceptionGroup):  # of its loops, the first that failed
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     return HostStoppedError(
         f"The engine failed, so this host has stopped: {type(error).__name__}: {error}\n"
         "What was unfinished goes on at the next start. It is a defect of perdure: report it with the traceback above."

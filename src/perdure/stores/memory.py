@@ -77,7 +77,7 @@ class MemoryStore:
         self._epochs = [0] * partitions
         self._changes = 0
         self._seen: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in order, so that a simulated run can be repeated
 
     @property
     def partitions(self) -> int:
@@ -99,11 +99,11 @@ class MemoryStore:
         assert task is not None, "only a task can wait"
         if self._seen.get(task, self._changes) == self._changes:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.add(waiter)
+            self._waiters[waiter] = None
             try:
                 await asyncio.wait([waiter], timeout=timeout.total_seconds())
             finally:
-                self._waiters.discard(waiter)
+                self._waiters.pop(waiter, None)
         self._seen[task] = self._changes
 
     # ------------------------------------------------------------------ hosts and leases

@@ -99,7 +99,7 @@ class SqliteStore:
         self._writer: threading.Thread | None = None
         self._listing: ThreadPoolExecutor | None = None
         self._crossings: dict[asyncio.AbstractEventLoop, Crossing[tuple[asyncio.Future[Any], Any]]] = {}
-        self._waiters: set[asyncio.Event] = set()
+        self._waiters: dict[asyncio.Event, None] = {}  # in order, so that a simulated run can be repeated
 
     @property
     def partitions(self) -> int:
@@ -401,14 +401,14 @@ class SqliteStore:
 
     async def changed(self, timeout: timedelta) -> None:
         event = asyncio.Event()
-        self._waiters.add(event)
+        self._waiters[event] = None
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 await event.wait()
         except TimeoutError:
             pass
         finally:
-            self._waiters.discard(event)
+            self._waiters.pop(event, None)
 
     def _signal(self) -> None:
         """Engines share a store only on one event loop, which is the one that called."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -31,7 +32,8 @@ Ask = Callable[[TaskHubClient], Coroutine[Any, Any, Any]]
 class Entry(Struct):
     """A line of the ledger: what was asked of which incarnation, with which request, and what became of it.
 
-    `outcome` is "ok", "fail" (it certainly has not happened) or "info" (nobody knows).
+    `outcome` is "ok", "fail" (it certainly has not happened) or "info" (nobody knows). An event is known by its data,
+    which no other has.
     """
 
     what: str
@@ -40,12 +42,21 @@ class Entry(Struct):
     process: str
     outcome: str
     value: Any = None
+    data: str | None = None
 
 
 class Clients:
-    """Everybody who asks for something, and their common ledger."""
+    """Everybody who asks for something, and their common ledger.
 
-    def __init__(self, hosts: list[Host], oracle: Oracle, loop: ProcessLoop, rng: Random, *, repeats: float) -> None:
+    Args:
+        repeats: how often a request that was answered is made again under its name.
+        name_starts: give every start a name. A start without one that comes late makes an instance that nobody knows.
+    """
+
+    def __init__(
+        self, hosts: list[Host], oracle: Oracle, loop: ProcessLoop, rng: Random, *, repeats: float, name_starts: bool
+    ) -> None:
+        self._name_starts = name_starts
         self.ledger: list[Entry] = []
         self._hosts = hosts
         self._oracle = oracle
@@ -84,10 +95,15 @@ class Clients:
             await self.wait(instance_id)
 
     async def start(
-        self, instance_id: str, program: Program, replace: frozenset[RuntimeStatus] = TERMINAL, sticky: Host | None = None
+        self,
+        instance_id: str,
+        program: Program,
+        replace: frozenset[RuntimeStatus] = TERMINAL,
+        sticky: Host | None = None,
     ) -> None:
-        """Start an instance, again and again under the same request until there is an answer, or even after it."""
-        request_id, given = self._id(), text(first_input(program))
+        """Start an instance, again and again until there is an answer, or even after it if the request has a name."""
+        request_id = self._id() if self._name_starts else self._maybe_id()
+        given = text(first_input(program))
         while True:
             entry = await self._ask(
                 "start",
@@ -98,42 +114,50 @@ class Clients:
                 ),
                 sticky,
             )
-            if entry.outcome != "info" and self._rng.random() > self._repeats:
+            if entry.outcome != "info" and (request_id is None or self._rng.random() >= self._repeats):
                 return
+            if request_id is None and instance_id in self._oracle.rows:
+                return  # another start of it would have nobody to send it events
             await asyncio.sleep(self._rng.random())
 
     async def feed(self, instance_id: str, names: list[str], delay: float, root_id: str | None) -> None:
         """Send an instance these events, each one until it has arrived or there is nobody to take it any more."""
         await asyncio.sleep(delay)
+        while root_id is not None and instance_id not in self._oracle.rows and root_id in self._oracle.rows:
+            if not self._oracle.unfinished:
+                return
+            await asyncio.sleep(0.1)  # so that the first comes just after the child
         host = self._rng.choice(self._hosts)
         for number, name in enumerate(names):
-            data = text(f"{instance_id}/{name}/{number}/{self._id()[:6]}")
             if self._rng.random() < 0.3:
                 await asyncio.sleep(self._rng.choice((0.01, 1.0, 5.0)) * self._rng.random())
             if self._rng.random() < 0.1:
                 host = self._rng.choice(self._hosts)
-            if not await self._send_event(instance_id, name, data, host, root_id):
+            if not await self._send_event(instance_id, name, f"{instance_id}/{name}/{number}", host, root_id):
                 return
 
-    async def _send_event(self, instance_id: str, name: str, data: str, host: Host, root_id: str | None) -> bool:
-        """Send one event; returns whether the next one may be wanted."""
-        request_id = self._id()
+    async def _send_event(self, instance_id: str, name: str, what: str, host: Host, root_id: str | None) -> bool:
+        """Send one event; returns whether the next one may be wanted. What may be lost and has no name comes twice."""
+        request_id, data = self._maybe_id(), text(f"{what}/{self._id()[:6]}")
         while True:
             entry = await self._ask(
                 "event",
                 instance_id,
                 request_id,
-                lambda client: client.raise_event(instance_id, name, data, request_id=request_id),
+                partial(_raise_event, instance_id, name, data, request_id),
                 host,
             )
-            if entry.outcome == "ok" and self._rng.random() >= self._repeats:
+            entry.data = data
+            if entry.outcome == "ok" and (request_id is None or self._rng.random() >= self._repeats):
                 return True
+            if entry.outcome == "info" and request_id is None:
+                data = text(f"{what}/{self._id()[:6]}")
             if isinstance(entry.value, InstanceFinishedError):
                 return False
             if isinstance(entry.value, InstanceNotFoundError):
                 if root_id is not None and self._will_never_be(instance_id, root_id):
                     return False
-                request_id = self._id()
+                request_id = self._maybe_id()
             await asyncio.sleep(0.2 + self._rng.random())
 
     def _will_never_be(self, instance_id: str, root_id: str) -> bool:
@@ -144,13 +168,11 @@ class Clients:
     async def terminate(self, instance_id: str, delay: float) -> None:
         """End an instance."""
         await asyncio.sleep(delay)
-        request_id = self._id()
+        request_id = self._maybe_id()
         while True:
+            reason = f"enough {self._id()[:6]}"
             entry = await self._ask(
-                "terminate",
-                instance_id,
-                request_id,
-                lambda client: client.terminate(instance_id, f"enough {request_id[:6]}", request_id=request_id),
+                "terminate", instance_id, request_id, partial(_terminate, instance_id, reason, request_id)
             )
             if entry.outcome != "info":
                 return
@@ -162,14 +184,9 @@ class Clients:
         await self.start(instance_id, program, replace)
         if self._rng.random() < 0.3:
             name = self._rng.choice(("a", "b"))
-            request_id = self._id()
             data = text(f"{instance_id}/{self._id()[:6]}")
-            await self._ask(
-                "event",
-                instance_id,
-                request_id,
-                lambda client: client.raise_event(instance_id, name, data, request_id=request_id),
-            )
+            entry = await self._ask("event", instance_id, None, partial(_raise_event, instance_id, name, data, None))
+            entry.data = data
 
     async def wait(self, instance_id: str) -> None:
         """Wait for an instance's end, elsewhere when the host dies."""
@@ -187,7 +204,9 @@ class Clients:
     def _check_waited(self, instance: Instance) -> None:
         execution = self._oracle.executions.get(instance.execution_id)
         is_true = execution is not None and (not instance.status.is_terminal or execution.end == instance)
-        self._oracle.expect(is_true, "A2", f"a client saw {instance.instance_id} {instance.status}, which is not stored")
+        self._oracle.expect(
+            is_true, "A2", f"a client saw {instance.instance_id} {instance.status}, which is not stored"
+        )
 
     # ------------------------------------------------------------------ asking
 
@@ -225,3 +244,15 @@ class Clients:
 
     def _id(self) -> str:
         return f"{self._rng.getrandbits(128):032x}"
+
+    def _maybe_id(self) -> str | None:
+        """A name for a request, which may then be repeated; most have none."""
+        return self._id() if self._rng.random() < 0.3 else None
+
+
+async def _raise_event(instance_id: str, name: str, data: str, request_id: str | None, client: TaskHubClient) -> None:
+    await client.raise_event(instance_id, name, data, request_id=request_id)
+
+
+async def _terminate(instance_id: str, reason: str, request_id: str | None, client: TaskHubClient) -> None:
+    await client.terminate(instance_id, reason, request_id=request_id)

@@ -22,6 +22,7 @@ from perdure.engine.executor import (
 )
 from perdure.engine.settings import Settings
 from perdure.engine.store import Store
+from perdure.engine.telemetry import Counters
 from perdure.host.invoke import LocalExecutor
 from perdure.testing.loop import VirtualClock
 
@@ -50,7 +51,9 @@ class HostClock(VirtualClock):
 class SimExecutor(LocalExecutor):
     """The local executor without threads: activities take virtual time, as long as chance will have it."""
 
-    def __init__(self, process: Process, view: HostView, oracle: Oracle, loop: ProcessLoop, rng: Random, lease_s: float):
+    def __init__(
+        self, process: Process, view: HostView, oracle: Oracle, loop: ProcessLoop, rng: Random, lease_s: float
+    ):
         super().__init__({ORCHESTRATOR: tree}, {}, None)  # type: ignore[arg-type] - no user code runs outside the loop
         self._process = process
         self._view = view
@@ -102,6 +105,7 @@ class Host:
 
     Attributes:
         engine, client, process: of the running incarnation, or of the last one.
+        counters: of all incarnations.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class Host:
         self.weather = Weather()
         self.boots = 0
         self.process: Process | None = None
+        self.counters: list[Counters] = []
         self._store = store
         self._oracle = oracle
         self._loop = loop
@@ -142,6 +147,7 @@ class Host:
             settings=self._settings,
             new_id=lambda: f"{ids.getrandbits(128):032x}",
         )
+        self.counters.append(self.engine.counters)
         self.client = TaskHubClient(self.engine)
         self._loop.start(process, self.engine.run()).add_done_callback(self._watch_end(process.name))
 

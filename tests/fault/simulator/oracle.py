@@ -136,6 +136,7 @@ class Oracle:
         self.is_settled = False  # leases have found their holders, so in a calm run they stay
         self.repeated_starts = 0
         self.committed = 0
+        self.refusals = 0
         self._ids_seen: set[str] = set()
         # Mail that went with an instance that was replaced. A host that had read it may still show it to the new one,
         # once: it was for whichever runs.
@@ -264,6 +265,8 @@ class Oracle:
                     for child in checkpoint.children:
                         if is_child(child):
                             self._child(child)
+                        else:
+                            self.refusals += 1
             for message_id in batch.discarded:
                 self._discard(message_id)
             for message in batch.replies:
@@ -310,9 +313,7 @@ class Oracle:
         if checkpoint.continues_as_new:
             row.continued_with = instance.execution_id
             row.passed_on = [
-                each.event
-                for each in checkpoint.messages
-                if each.is_carried and isinstance(each.event, EventRaised)
+                each.event for each in checkpoint.messages if each.is_carried and isinstance(each.event, EventRaised)
             ]
             self._add_execution(
                 Execution(
@@ -332,9 +333,7 @@ class Oracle:
         has_open_work = checkpoint.continues_as_new or (row.end is None and row.automaton.open_activities > 0)
         self.expect(checkpoint.has_open_work == has_open_work, "L3", f"open work of {instance.instance_id} is wrong")
 
-    def _take_in(
-        self, host: HostView, row: Execution, checkpoint: Checkpoint, events: Sequence[HistoryEvent]
-    ) -> None:
+    def _take_in(self, host: HostView, row: Execution, checkpoint: Checkpoint, events: Sequence[HistoryEvent]) -> None:
         """Everything that arrived came from somewhere, and what was consumed has arrived or was dropped for a reason."""
         scheduled = {event.event_id for event in row.events if hasattr(event, "event_id")}
         is_terminated = any(isinstance(event, ExecutionTerminated) for event in events)
@@ -415,7 +414,9 @@ class Oracle:
             return True
         if isinstance(event, EventRaised):
             return False
-        return event.task_id not in scheduled or event.task_id not in row.automaton.open or isinstance(event, TimerFired)
+        return (
+            event.task_id not in scheduled or event.task_id not in row.automaton.open or isinstance(event, TimerFired)
+        )
 
     def _child(self, child: Instance) -> None:
         known = self.executions.get(child.execution_id)
@@ -473,7 +474,9 @@ class Oracle:
             grants -= activity.grants
         # Otherwise a holder of old may start it too, until it hears that it is none any more.
         if activity.begun > 1 + grants:
-            self.find("L-A", f"task {task.task_id} of {task.instance_id} ran {activity.begun} times, {grants} leases on")
+            self.find(
+                "L-A", f"task {task.task_id} of {task.instance_id} ran {activity.begun} times, {grants} leases on"
+            )
 
     def activity_ends(self, task: ActivityTask, result: ActivityResult) -> None:
         """An activity has a result."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
@@ -53,6 +54,7 @@ class Features(Struct, frozen=True):
         settings: settings to use whatever the seed draws.
         crowds: whether several clients may start the same instance.
         hosts: how many; None lets the seed draw.
+        events: how many events each instance gets that it may not want; None lets the seed draw.
     """
 
     harms: tuple[str, ...] | None = None
@@ -60,10 +62,11 @@ class Features(Struct, frozen=True):
     settings: dict[str, Any] = {}
     crowds: bool | None = None
     hosts: int | None = None
+    events: int | None = None
 
 
 class Result(Struct, frozen=True):
-    """What came of a seed; `digest` is the same for the same run."""
+    """What came of a seed; `digest` is the same for the same run, and `reached` says what happened in it, how often."""
 
     seed: int
     store: str
@@ -74,9 +77,12 @@ class Result(Struct, frozen=True):
     instances: int
     deeds: int
     seconds: float
+    reached: dict[str, int]
 
 
-def simulate(seed: int, store: str = "memory", *, features: Features | None = None, trace: Trace | None = None) -> Result:
+def simulate(
+    seed: int, store: str = "memory", *, features: Features | None = None, trace: Trace | None = None
+) -> Result:
     """Run one seed.
 
     Args:
@@ -107,6 +113,7 @@ class _Run:
         self.kind = kind
         self.store = store
         self._digest = blake2b(digest_size=8)
+        self._events = features.events
         self._crowded: dict[tuple[str, int], tuple[int, int]] = {}
         self._write = trace
         rng = Random(f"{seed}/shape")
@@ -123,7 +130,12 @@ class _Run:
             for number in range(count)
         ]
         self.clients = Clients(
-            self.hosts, self.oracle, self.loop, draw("clients"), repeats=rng.choice((0.0, 0.0, 0.1, 0.5))
+            self.hosts,
+            self.oracle,
+            self.loop,
+            draw("clients"),
+            repeats=rng.choice((0.0, 0.0, 0.1, 0.5)),
+            name_starts="late" in harms,
         )
         self.nemesis = Nemesis(
             self.hosts, self.loop, draw("nemesis"), harms, rng.choice((1.0, 3.0, 6.0)), LEASE_S, self.trace
@@ -150,9 +162,7 @@ class _Run:
         for number in range(rng.randint(1, 5)):
             root = f"r{number}"
             self._roots.append((root, writer.program(root), rng.random() * 10))
-        self._ends = [
-            (root, rng.random() * 20) for root, _, _ in self._roots if rng.random() < 0.12
-        ]
+        self._ends = [(root, rng.random() * 20) for root, _, _ in self._roots if rng.random() < 0.12]
         self._crowds: list[tuple[str, Any, float, frozenset[RuntimeStatus]]] = []
         if has_crowds:
             replace = rng.choice((TERMINAL, TERMINAL, frozenset(RuntimeStatus)))
@@ -194,7 +204,29 @@ class _Run:
             instances=len(self.oracle.executions),
             deeds=self.nemesis.deeds,
             seconds=self.loop.time(),
+            reached=self._reached(),
         )
+
+    def _reached(self) -> dict[str, int]:
+        oracle = self.oracle
+        executions = oracle.executions.values()
+        reached = Counter(
+            {
+                "replaced while running": oracle.replaced_running,
+                "start repeated": oracle.repeated_starts,
+                "event carried": sum(len(each.carried) for each in executions),
+                "event discarded": sum(each.discarded is not None for each in oracle.raised.values()),
+                "terminated": sum(each.end is not None and each.end.status == "Terminated" for each in executions),
+                "failed": sum(each.end is not None and each.end.status == "Failed" for each in executions),
+                "child": sum(each.parent is not None for each in executions),
+                "child refused": oracle.refusals,
+                "activity run again": sum(each.begun > 1 for each in oracle.activities.values()),
+            }
+        )
+        for counters in (each for host in self.hosts for each in host.counters):
+            reached.update({"lease lost": counters.lost, "stale": counters.stale, "cold load": counters.cold_loads})
+            reached.update({f"dropped {reason}": count for reason, count in counters.dropped.items()})
+        return dict(reached)
 
     async def _main(self) -> None:
         for host in self.hosts:
@@ -267,7 +299,10 @@ class _Run:
             needed = events_needed(program)
             if needed:
                 rng.shuffle(needed)
-                extra = [rng.choice(("a", "b", "c")) for _ in range(rng.choice((0, 0, 1, 2, 10)))]
+                extra = [
+                    rng.choice(("a", "b", "c"))
+                    for _ in range(rng.choice((0, 0, 1, 2, 10)) if self._events is None else self._events)
+                ]
                 feed = clients.feed(root, [*needed, *extra], delay * rng.random() * 2, None)
                 clients.add(f"feed {root}", feed)
             for child, childs in named_children(program):
@@ -317,7 +352,9 @@ class _Errors(logging.Handler):
         self._oracle = oracle
 
     def emit(self, record: logging.LogRecord) -> None:
-        told = {key: record.__dict__[key] for key in ("instance_id", "partition", "epoch", "reason") if hasattr(record, key)}
+        told = {
+            key: record.__dict__[key] for key in ("instance_id", "partition", "epoch", "reason") if hasattr(record, key)
+        }
         if record.levelno >= logging.ERROR:
             self._oracle.find("Q", f"{record.getMessage()}: {told}")
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -146,17 +147,21 @@ def _check_events(oracle: Oracle, ledger: list[Entry]) -> None:
         name = raised.message.instance_id
         is_settled = (raised.arrival is None) != (raised.discarded is None)
         oracle.expect(is_settled, "M1", f"an event for {name} was lost: {raised.message.event}")
-    attempts: dict[str, list[Entry]] = {}
-    for entry in ledger:
-        if entry.what == "event" and entry.request_id is not None:
-            attempts.setdefault(entry.request_id, []).append(entry)
+    raised = {
+        each.message.event.input: each for each in oracle.raised.values() if isinstance(each.message.event, EventRaised)
+    }
+    attempts = Counter(entry.data for entry in ledger)
     # Those that were asked once and answered; a client asks for the next only after that.
-    sent: dict[tuple[str, str], list[str]] = {}
-    for request_id, entries in attempts.items():
-        if entries[0].outcome == "ok" and request_id in oracle.raised and entries[0].instance_id != "crowd":
-            sent.setdefault((entries[0].instance_id, entries[0].process), []).append(request_id)
-    for (name, process), requests in sent.items():
-        arrivals = [arrival for each in requests if (arrival := oracle.raised[each].arrival) is not None]
+    sent: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for entry in ledger:
+        if entry.what != "event" or entry.outcome != "ok":
+            continue
+        event = raised.get(entry.data)
+        if event is None:
+            oracle.find("A3", f"the event {entry.data} was acknowledged, but is not there")
+        elif attempts[entry.data] == 1 and event.arrival is not None and entry.instance_id != "crowd":
+            sent.setdefault((entry.instance_id, entry.process), []).append(event.arrival)
+    for (name, process), arrivals in sent.items():
         is_in_order = all(one < other for one, other in pairwise(arrivals))
         oracle.expect(is_in_order, "M4", f"events that {process} sent to {name} arrived out of order: {arrivals}")
 
@@ -167,6 +172,8 @@ def _check_ledger(oracle: Oracle, ledger: list[Entry]) -> None:
     for entry in ledger:
         if entry.request_id is not None:
             attempts.setdefault(entry.request_id, []).append(entry)
+        elif entry.what == "start" and entry.outcome == "ok":
+            oracle.expect(entry.instance_id in oracle.rows, "A3", f"{entry.instance_id} was started, but is not there")
     for request_id, entries in attempts.items():
         first = entries[0]
         happened = oracle.created.get(request_id, 0) if first.what == "start" else request_id in oracle.answers
@@ -192,7 +199,9 @@ def remembered(hosts: list[Host]) -> list[str]:
                     "_discarded", "_replies", "_consumed", "_forgettable", "_expected", "_unread", "_early",
                 )
             }  # fmt: skip
-            kept += [f"partition {number} of {host.name} keeps {each}: {left}" for each, left in of_partition.items() if left]
+            kept += [
+                f"partition {number} of {host.name} keeps {each}: {left}" for each, left in of_partition.items() if left
+            ]
         clients, watches = engine._clients, engine._watches
         of_engine = {
             "tasks": engine._tasks,
@@ -213,9 +222,10 @@ def _check_second_line(oracle: Oracle, hosts: list[Host]) -> None:
     """When nothing goes wrong, no guard has anything to do."""
     for host in hosts:
         counters = host.engine.counters
-        oracle.expect(not counters.lost, "L4", f"{host.name} lost leases {counters.lost} times though nothing was wrong")
+        oracle.expect(
+            not counters.lost, "L4", f"{host.name} lost leases {counters.lost} times though nothing was wrong"
+        )
         has_reason = oracle.replaced_running or oracle.repeated_starts
         oracle.expect(not counters.stale or has_reason, "L4", f"{host.name} was stale though nobody interfered")
         repeated = counters.dropped.get("repeated", 0)
         oracle.expect(not repeated, "L4", f"{host.name} got {repeated} messages twice though nothing was wrong")
-
