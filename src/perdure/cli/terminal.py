@@ -23,6 +23,10 @@ SHORT_ID_LENGTH = 6
 NAME_WIDTH = 18
 
 
+# What every log record carries; the rest are the fields that whoever logged it gave.
+_NOT_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "traceback"}
+
+
 class Terminal:
     """Prints for one host.
 
@@ -102,20 +106,18 @@ class Terminal:
         if record.levelno < least:
             return
         message = record.getMessage()
-        facts: dict[str, Any] = {"logger": record.name}
-        function, instance_id = getattr(record, "function", None), getattr(record, "instance_id", None)
-        if function is not None:
-            facts["function"] = function
-        if instance_id is not None:
-            facts["instance_id"] = instance_id
+        fields = {name: value for name, value in record.__dict__.items() if name not in _NOT_FIELDS}
+        facts: dict[str, Any] = {"logger": record.name, **fields}
+        function = fields.pop("function", None)
         whose = f"{function}: " if function is not None else ""
+        told = "".join(f"  {name}={value}" for name, value in fields.items())
         trace: str = getattr(record, "traceback", "")
         if record.exc_info:
             trace = "".join(traceback.format_exception(*record.exc_info))
         if trace:
             facts["traceback"] = trace
         mark = "!" if record.levelno >= logging.WARNING else "i"
-        pretty = f" {mark} {_clock()}  {whose}{message}" + (f"\n{_indented(trace)}" if trace else "")
+        pretty = f" {mark} {_clock()}  {whose}{message}{told}" + (f"\n{_indented(trace)}" if trace else "")
         self._line("host", record.levelno, message, pretty, facts)
 
     def show_start(self, screen: StartScreen) -> None:
