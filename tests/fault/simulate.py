@@ -56,8 +56,8 @@ def run_all(todo: list[tuple[int, str, bool]], jobs: int) -> int:
                     print(report(outcome), flush=True)
     took = time.monotonic() - began
     print(
-        f"{len(todo)} seeds, {failed} failed; {commits} checkpoints, {deeds} faults, {virtual_s / 3600:.1f} virtual hours "
-        f"in {took:.1f} s ({len(todo) / took:.0f} seeds/s)"
+        f"{len(todo)} seeds, {failed} failed; {commits} checkpoints, {deeds} faults, {virtual_s / 3600:.1f} virtual "
+        f"hours in {took:.1f} s ({len(todo) / took:.0f} seeds/s)"
     )
     return 1 if failed else 0
 

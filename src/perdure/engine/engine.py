@@ -528,7 +528,7 @@ class Engine:
                 for partition in taking:
                     self._fail(partition, error)
                 continue
-            self._count(batches)
+            self._count(batches, outcome)
             for partition in taking:
                 if not partition.is_dropped:
                     self._committed(partition, outcome, holders)
@@ -541,7 +541,6 @@ class Engine:
             self._drop(partition)
             self._lease_now.set()
             return
-        self.counters.stale += len(outcome.stale) if outcome.stale else 0
         self._release(partition, partition.committed(outcome), holders)
 
     def _release(self, partition: Partition, released: Released, holders: Mapping[int, Partition]) -> None:
@@ -557,7 +556,8 @@ class Engine:
         if partition.wants_walk:
             self._spawn(self.read_again(partition))
 
-    def _count(self, batches: Sequence[Batch]) -> None:
+    def _count(self, batches: Sequence[Batch], outcome: CommitOutcome) -> None:
+        self.counters.stale += len(outcome.stale)
         self.counters.commits += 1
         self.counters.checkpoints += sum(len(batch.checkpoints) for batch in batches)
 

@@ -18,7 +18,7 @@ class Settings(Struct, frozen=True):
         page_size: rows per page of mail or open work.
         slice_size: episodes computed before commits and clients get their turn.
         checkpoints_max: checkpoints per commit; more wait for the next.
-        sessions_max: instances kept in memory; the least recently used go first.
+        sessions_max: instances of a partition kept in memory; the least recently used go first.
         replay_always: forget every session after its episode, so that each one is replayed (for tests).
         watch_interval: how often waiting clients look at instances that another host runs.
     """

@@ -1,4 +1,4 @@
-"""Mischief: crashes, pauses, wrong clocks, bad stores, hosts that come and go; until it is told to stop, and makes good."""
+"""Mischief: crashes, pauses, wrong clocks, bad stores, hosts that come and go; in the end it makes all good again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from random import Random
 from .hosts import Host
 from .processes import Process, ProcessLoop
 
-KINDS = ("crash", "pause", "shut_down", "clock", "errors", "late", "slow")
+KINDS = ("crash", "pause", "shut_down", "clock", "errors", "late", "slow", "blackout")
 
 
 class Nemesis:
@@ -19,6 +19,7 @@ class Nemesis:
     Args:
         kinds: which of `KINDS` this run knows.
         mean_s: mean time from one harm to the next.
+        reopen: closes the store and opens it again, when all hosts are dead.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Nemesis:
         kinds: tuple[str, ...],
         mean_s: float,
         lease_s: float,
+        reopen: Callable[[], None],
         trace: Callable[[str], None],
     ) -> None:
         self._hosts = hosts
@@ -37,6 +39,7 @@ class Nemesis:
         self._kinds = kinds
         self._mean_s = mean_s
         self._lease_s = lease_s
+        self._reopen = reopen
         self._trace = trace
         self._is_over = not kinds
         self.deeds = 0
@@ -77,6 +80,13 @@ class Nemesis:
     def _crash(self, host: Host) -> None:
         host.crash()
         self._later(self._span(), self._restart, host)
+
+    def _blackout(self, host: Host) -> None:
+        """Every process of the hub dies, the store's with them."""
+        for each in self._hosts:
+            each.crash()
+            self._later(self._span(), self._restart, each)
+        self._reopen()
 
     def _restart(self, host: Host) -> None:
         if not host.is_up:

@@ -3,9 +3,12 @@
 The oracle keeps a model of the hub of its own: rows, executions with their events, mail, epochs, activities. A finding
 carries the name of the invariant of our reliability notes (H1 to P2, D1), or one of
 
-    A2  nothing leaves a checkpoint before it is durable      A3  what was acknowledged is there, once
-    L4  leases do not churn, sessions are let go, mail is read in time       L-A  activities run, and no more than needed
-    Q   no instance is quarantined, no engine dies            R   the outcome is what the program says
+    A2   nothing leaves a checkpoint before it is durable
+    A3   what was acknowledged is there, once
+    L4   leases do not churn, sessions are let go, mail is read in time
+    L-A  activities run, and no more often than they need to
+    Q    no instance is quarantined, and no engine dies
+    R    the outcome is what the program says
 """
 
 from __future__ import annotations
@@ -334,7 +337,7 @@ class Oracle:
         self.expect(checkpoint.has_open_work == has_open_work, "L3", f"open work of {instance.instance_id} is wrong")
 
     def _take_in(self, host: HostView, row: Execution, checkpoint: Checkpoint, events: Sequence[HistoryEvent]) -> None:
-        """Everything that arrived came from somewhere, and what was consumed has arrived or was dropped for a reason."""
+        """What arrived came from somewhere, and what was consumed has arrived, or was dropped for a reason."""
         scheduled = {event.event_id for event in row.events if hasattr(event, "event_id")}
         is_terminated = any(isinstance(event, ExecutionTerminated) for event in events)
         # A timer that was cancelled is consumed again at the end, if the history was read since: it does not say so.

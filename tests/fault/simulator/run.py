@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
@@ -24,6 +25,7 @@ from perdure.stores.memory import MemoryStore
 from perdure.stores.sqlite import SqliteStore
 
 from .clients import Clients
+from .faulty_store import at_once
 from .hosts import Host
 from .nemesis import KINDS as HARMS
 from .nemesis import Nemesis
@@ -100,11 +102,18 @@ def _make_store(kind: str, stack: ExitStack) -> Store:
         return MemoryStore(4)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="perdure-sim-"))
     hub = SqliteStore(Path(folder) / "hub.db", partitions=3, inline=True)
-    asyncio.run(hub.open())
-    assert hub._db is not None
-    hub._db.execute("pragma synchronous = off")  # no power fails here: hosts crash, the file does not
-    stack.callback(lambda: asyncio.run(hub.close()))
+    stack.callback(lambda: at_once(hub.close()))
+    _reopen(hub)
     return hub
+
+
+def _reopen(hub: Store) -> None:
+    """What the death of the process and its restart are to a store."""
+    at_once(hub.close())
+    at_once(hub.open())
+    if isinstance(hub, SqliteStore):
+        assert hub._db is not None
+        hub._db.execute("pragma synchronous = off")  # processes die here, but no machine does
 
 
 class _Run:
@@ -138,7 +147,14 @@ class _Run:
             name_starts="late" in harms,
         )
         self.nemesis = Nemesis(
-            self.hosts, self.loop, draw("nemesis"), harms, rng.choice((1.0, 3.0, 6.0)), LEASE_S, self.trace
+            self.hosts,
+            self.loop,
+            draw("nemesis"),
+            harms,
+            rng.choice((1.0, 3.0, 6.0)),
+            LEASE_S,
+            partial(_reopen, store),
+            self.trace,
         )
         nodes = features.nodes
         if nodes is None:
