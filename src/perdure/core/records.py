@@ -107,6 +107,7 @@ class Checkpoint(Struct, frozen=True, gc=False):
         activities: calls that may start once this is durable. They need no row: the history says that they are open.
         consumed: ids of stored mail that this episode used up or made obsolete.
         has_open_work: the instance goes on without mail: it has open activities, or a generation to begin.
+        changes_open_work: `has_open_work` may differ from what the row says; a store may leave its index alone if not.
         continues_as_new: the stored history is replaced by nothing, and the row starts again at position 0.
     """
 
@@ -119,6 +120,7 @@ class Checkpoint(Struct, frozen=True, gc=False):
     activities: tuple[ActivityTask, ...] = ()
     consumed: tuple[str, ...] = ()
     has_open_work: bool = False
+    changes_open_work: bool = True
     continues_as_new: bool = False
 
 

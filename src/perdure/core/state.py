@@ -186,8 +186,8 @@ class _Draft:
     """A checkpoint in the making."""
 
     __slots__ = (
-        "activities", "carried", "children", "consumed", "episode", "events", "fields", "messages", "next_execution",
-        "row", "state",
+        "activities", "children", "consumed", "episode", "events", "fields", "had_open_work", "messages",
+        "next_execution", "row", "state",
     )  # fmt: skip
 
     def __init__(self, state: RuntimeState, episode: Episode, custom_status: str | None) -> None:
@@ -203,6 +203,7 @@ class _Draft:
         self.fields: dict[str, Any] = {"status": RuntimeStatus.RUNNING, "updated_at": episode.now}
         if custom_status is not None:
             self.fields["custom_status"] = custom_status
+        self.had_open_work = state.automaton.open_activities > 0
         for event in episode.events:
             state.automaton.step(event)
 
@@ -239,6 +240,7 @@ class _Draft:
         events = (*self.episode.events, *self.events)
         instance = replace(self.row, **self.fields)
         continues = self.next_execution is not None
+        has_open_work = continues or (automaton.open_activities > 0 and not instance.status.is_terminal)
         if not continues:
             completed = OrchestratorCompleted(self.episode.now)
             automaton.step(completed)
@@ -252,7 +254,8 @@ class _Draft:
             children=tuple(self.children),
             activities=tuple(self.activities),
             consumed=tuple(self.consumed),
-            has_open_work=continues or (automaton.open_activities > 0 and not instance.status.is_terminal),
+            has_open_work=has_open_work,
+            changes_open_work=state.position == 0 or continues or has_open_work != self.had_open_work,
             continues_as_new=continues,
         )
 

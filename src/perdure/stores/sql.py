@@ -152,31 +152,35 @@ def _apply(db: Connection, checkpoints: Sequence[Checkpoint], epoch: int, partit
 
 
 MOVE = (
-    "update instances set position = v.column4, open_work = v.column5, status = v.column6, updated_at = v.column7, "
+    "update instances set position = v.column4, {open_work}status = v.column6, updated_at = v.column7, "
     "completed_at = v.column8, output = v.column9, custom_status = v.column10, failure = v.column11 "
     "from (values {values}) v "
     "where instances.id = v.column1 and instances.execution_id = v.column2 and instances.position = v.column3"
 )
+# The index on open_work is written whenever the column is set, to the same value or not: one page less per commit.
+MOVE_ONLY = MOVE.replace("{open_work}", "")
+MOVE_AND_INDEX = MOVE.replace("{open_work}", "open_work = v.column5, ")
 
 
 def _move_instances(db: Connection, checkpoints: Sequence[Checkpoint]) -> tuple[Sequence[Checkpoint], set[str]]:
     """Move the rows to their next position; returns the checkpoints that moved and the ids of the stale ones."""
-    rows = [_move_row(checkpoint) for checkpoint in checkpoints]
+    if len(checkpoints) == 1:
+        return (checkpoints, set()) if _move(db, checkpoints) else ((), {checkpoints[0].instance.instance_id})
     db.execute("savepoint moving")
-    moved = update_rows(db, MOVE, 11, rows)
-    if moved == len(rows):
+    if _move(db, checkpoints) == len(checkpoints):
         db.execute("release moving")
         return checkpoints, set()
     db.execute("rollback to moving")
     db.execute("release moving")
-    applied: list[Checkpoint] = []
-    stale: set[str] = set()
-    for checkpoint, row in zip(checkpoints, rows, strict=True):
-        if update_rows(db, MOVE, 11, [row]):
-            applied.append(checkpoint)
-        else:
-            stale.add(checkpoint.instance.instance_id)
-    return applied, stale
+    applied = [checkpoint for checkpoint in checkpoints if _move(db, (checkpoint,))]
+    moved = {checkpoint.instance.instance_id for checkpoint in applied}
+    return applied, {checkpoint.instance.instance_id for checkpoint in checkpoints} - moved
+
+
+def _move(db: Connection, checkpoints: Sequence[Checkpoint]) -> int:
+    only = [_move_row(checkpoint) for checkpoint in checkpoints if not checkpoint.changes_open_work]
+    indexed = [_move_row(checkpoint) for checkpoint in checkpoints if checkpoint.changes_open_work]
+    return update_rows(db, MOVE_ONLY, 11, only) + update_rows(db, MOVE_AND_INDEX, 11, indexed)
 
 
 def _move_row(checkpoint: Checkpoint) -> Row:

@@ -141,8 +141,6 @@ class SqliteStore:
         self._db = self._connect("rwc")
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = full")
-        # 16 MiB of log before it is copied into the file: half the copying of the default, and still a small file.
-        self._db.execute("pragma wal_autocheckpoint = 4000")
         self._migrate(self._db)
         self._check_meta(self._db)
         self._db.execute("begin immediate")
