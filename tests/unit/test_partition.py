@@ -43,7 +43,7 @@ def commit(partition: Partition, stale: frozenset[str] = frozenset()) -> None:
 def walk(partition: Partition, *mail: Message) -> None:
     partition.walk_began()
     partition.receive(mail, NOW)
-    partition.walk_ended()
+    partition.walk_ended(NOW)
 
 
 def next_mail(partition: Partition) -> list[str]:
@@ -74,6 +74,18 @@ def test_mail_handed_over_and_read_by_the_first_walk_too_is_taken_in_once():
     assert next_mail(partition) == ["e"]
 
 
+def test_mail_handed_over_does_not_overtake_mail_that_is_read_anew():
+    """The answer to the instance's creation comes after an event for it."""
+    partition = opened()
+    partition.hand_over(event("first"), NOW)
+    partition.created(row())
+
+    partition.hand_over(event("second"), NOW)
+    walk(partition, event("first"))
+
+    assert next_mail(partition) == ["first", "second"]
+
+
 def test_timers_that_are_due_together_come_in_order_of_time():
     partition = opened()
     for seconds in (3, 1, 2):
@@ -96,7 +108,7 @@ def test_used_up_mail_is_still_known_to_a_walk_that_began_before_the_commit():
     begin_episode(partition)
     commit(partition)
     partition.receive([event("e")], NOW)
-    partition.walk_ended()
+    partition.walk_ended(NOW)
 
     assert next_mail(partition) == []
 

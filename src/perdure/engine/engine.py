@@ -322,7 +322,7 @@ class Engine:
             partition.receive(page.mail, self.clock.now())
             after = page.after
             if after is None:
-                partition.walk_ended()
+                partition.walk_ended(self.clock.now())
                 return
 
     async def _wake(self, partition: Partition, *, unstarted_only: bool) -> None:

@@ -76,8 +76,9 @@ class Partition:
         self._consumed: set[str] = set()
         self._forgettable: set[str] = set()
         self._expected: set[str] = set()
-        self._unread: set[str] = set()
-        self._early: list[Message] = []
+        self._unread: set[str] = set()  # left to the store, and no walk has begun since
+        self._is_behind = False  # there is, or was when the walk under way began, such mail
+        self._early: list[Message] = []  # handed over, and to come after what is still to be read
         self._results: set[str] = set()
         self._woken: set[str] = set()
         self._ready: dict[str, None] = {}
@@ -112,9 +113,9 @@ class Partition:
         self._expected.discard(message_id)
 
     def hand_over(self, message: Message, now: datetime) -> None:
-        """Take in mail that was stored from here. It must not overtake what the first walk has yet to read."""
+        """Take in mail that was stored from here. It must not overtake what a walk has yet to read."""
         self._expected.discard(message.message_id)
-        if self.is_open:
+        if self.is_open and not self._is_behind:
             self.receive((message,), now)
         else:
             self._early.append(message)
@@ -122,8 +123,13 @@ class Partition:
     def opened(self, now: datetime) -> None:
         """All its mail has been read once."""
         self.is_open = True
-        self.receive(self._early, now)
-        self._early = []
+        self._caught_up(now)
+
+    def _caught_up(self, now: datetime) -> None:
+        if not self._unread:
+            self._is_behind = False
+            early, self._early = self._early, []
+            self.receive(early, now)
 
     def walk_began(self) -> None:
         """A walk through all due mail begins: what was consumed before cannot come up in it."""
@@ -132,8 +138,10 @@ class Partition:
         self._forgettable |= self._consumed
         self._consumed = set()
 
-    def walk_ended(self) -> None:
+    def walk_ended(self, now: datetime) -> None:
         """All pages of that walk have been received."""
+        if self.is_open and self._is_behind:
+            self._caught_up(now)
         forgotten = self._forgettable - self._expected
         self._held -= forgotten
         self._forgettable -= forgotten
@@ -333,6 +341,7 @@ class Partition:
     def _read_anew(self, instance_id: str, mail: Sequence[Message]) -> None:
         """Leave it to the store which of this mail is still there: what a client replaced took its mail with it."""
         self._unread.update(message.message_id for message in mail if message.is_stored)
+        self._is_behind = self._is_behind or bool(self._unread)
         self._replace_mail(instance_id, [message for message in mail if not message.is_stored])
 
     # ------------------------------------------------------------------ mail of one instance
