@@ -11,7 +11,8 @@ import click
 from msgspec import Struct
 
 from perdure.errors import AppError
-from perdure.host.config import HOST_JSON, read_host_json, read_local_settings
+from perdure.host.host_json import HOST_JSON, read_host_json
+from perdure.host.local_settings import read_local_settings
 from perdure.host.state_folder import HostNote, StateFolder, absolute_store_url, store_file
 
 Command = Callable[..., None]

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 
 from perdure.errors import AppError
-from perdure.host.config import HOST_JSON
 from perdure.host.environment import describe_interpreter, requirement_hint
+from perdure.host.host_json import HOST_JSON
 from perdure.host.sdk import SDK_ROOT
 from perdure.host.tracebacks import users_traceback
 

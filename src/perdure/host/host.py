@@ -21,19 +21,13 @@ from perdure.engine.client import TaskHubClient
 from perdure.engine.thread import EngineThread
 from perdure.errors import AppError, HostStoppedError
 from perdure.host.app import LoadedApp, load_app
-from perdure.host.config import (
-    DEFAULT_PORT,
-    HostConfig,
-    StorageNote,
-    added_environment,
-    read_host_json,
-    read_local_settings,
-    storage_note,
-)
+from perdure.host.host_json import HostConfig, read_host_json
 from perdure.host.http_server import LOOPBACKS, HttpServer, bind
 from perdure.host.http_trigger import ClientFor, HttpTriggers
 from perdure.host.invoke import LocalExecutor
+from perdure.host.local_settings import DEFAULT_PORT, added_environment, read_local_settings
 from perdure.host.state_folder import HostNote, StateFolder, absolute_store_url
+from perdure.host.storage_note import StorageNote, storage_note
 from perdure.host.user_code import UserCode
 from perdure.stores import open_store
 

@@ -1,4 +1,4 @@
-"""host.json, local.settings.json and the environment."""
+"""host.json and what overrides it."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,8 @@ from pathlib import Path
 import pytest
 
 from perdure.errors import AppError
-from perdure.host.config import (
-    HostConfig,
-    LocalSettings,
-    added_environment,
-    read_host_json,
-    read_local_settings,
-    storage_note,
-    strip_json_comments,
-)
+from perdure.host.host_json import HostConfig, read_host_json
+from perdure.host.settings_file import strip_json_comments
 
 
 def host_json(folder: Path, text: object, environ: dict[str, str] | None = None, hub: str | None = None) -> HostConfig:
@@ -24,12 +17,6 @@ def host_json(folder: Path, text: object, environ: dict[str, str] | None = None,
 
 def durable(**members: object) -> dict[str, object]:
     return {"version": "2.0", "extensions": {"durableTask": members}}
-
-
-def settings(folder: Path, content: object, environ: dict[str, str] | None = None) -> LocalSettings:
-    text = content if isinstance(content, str) else json.dumps(content)
-    (folder / "local.settings.json").write_text(text, "utf-8")
-    return read_local_settings(folder, environ or {})
 
 
 class TestHostJson:
@@ -142,80 +129,3 @@ class TestHubName:
 
     def test_a_name_that_azure_would_refuse_is_a_warning(self, tmp_path: Path):
         assert "not on Azure" in host_json(tmp_path, durable(hubName="my-hub")).warnings[0]
-
-
-class TestLocalSettings:
-    def test_values_become_text(self, tmp_path: Path):
-        found = settings(tmp_path, {"IsEncrypted": False, "Values": {"A": "x", "B": 1, "C": True}})
-
-        assert (found.values, found.warnings) == ({"A": "x", "B": "1", "C": "true"}, ())
-
-    def test_the_real_environment_wins(self, tmp_path: Path):
-        found = settings(tmp_path, {"Values": {"A": "file"}}, {"A": "environment"})
-
-        assert found.values == {}
-        assert "Skipping 'A'" in found.warnings[0]
-
-    def test_empty_keys_nulls_and_nested_values_are_skipped_with_a_word(self, tmp_path: Path):
-        found = settings(tmp_path, {"Values": {"": "x", "N": None, "O": {"a": 1}, "CONTAINER_NAME": "c"}})
-
-        assert (found.values, len(found.warnings)) == ({}, 4)
-
-    def test_an_encrypted_file_is_explained_and_not_used(self, tmp_path: Path):
-        found = settings(tmp_path, {"IsEncrypted": True, "Values": {"A": "AQAAANCMnd8"}})
-
-        assert found.values == {}
-        assert "func settings decrypt" in found.warnings[0]
-
-    def test_bad_json_is_a_warning(self, tmp_path: Path):
-        assert "Failed to read app settings file" in settings(tmp_path, "{").warnings[0]
-
-    def test_connection_strings_become_variables(self, tmp_path: Path):
-        found = settings(tmp_path, {"ConnectionStrings": {"Db": "one", "Db2": {"ConnectionString": "two"}}})
-
-        assert found.values == {"ConnectionStrings__Db": "one", "ConnectionStrings__Db2": "two"}
-
-    def test_port_and_address_are_defaults(self, tmp_path: Path):
-        found = settings(tmp_path, {"Host": {"LocalHttpPort": "7080", "LocalHttpAddress": "127.0.0.1"}})
-
-        assert (found.port, found.address) == (7080, "127.0.0.1")
-
-    def test_the_variables_that_apps_test_are_added(self, tmp_path: Path):
-        added = added_environment(LocalSettings({"A": "x"}), tmp_path, 7090, {"AZURE_FUNCTIONS_ENVIRONMENT": "Staging"})
-
-        assert added == {
-            "A": "x",
-            "FUNCTIONS_CORETOOLS_ENVIRONMENT": "true",
-            "WEBSITE_HOSTNAME": "localhost:7090",
-            "AzureWebJobsScriptRoot": str(tmp_path),
-            "FUNCTIONS_WORKER_RUNTIME": "python",
-        }
-
-
-class TestStorage:
-    def test_the_emulator_is_replaced_without_a_warning(self):
-        note = storage_note({"AzureWebJobsStorage": "UseDevelopmentStorage=true"})
-
-        assert not note.is_replaced
-
-    @pytest.mark.parametrize(
-        ("environ", "named"),
-        [
-            ({"AzureWebJobsStorage": "AccountName=orders;AccountKey=c2VjcmV0"}, "'orders'"),
-            (
-                {"AzureWebJobsStorage": "BlobEndpoint=https://o.blob.example/;SharedAccessSignature=s3cret"},
-                "o.blob.example",
-            ),
-            ({"AzureWebJobsStorage__accountName": "orders"}, "'orders' by identity"),
-            ({"AzureWebJobsStorage__blobServiceUri": "https://o.blob.example"}, "o.blob.example by identity"),
-            ({}, "not set"),
-            ({"AzureWebJobsStorage": "c2VjcmV0"}, "does not name"),
-        ],
-    )
-    def test_any_other_value_is_named_but_nothing_secret_of_it(self, environ: dict[str, str], named: str):
-        note = storage_note(environ)
-
-        assert note.is_replaced
-        assert named in note.text
-        assert "c2VjcmV0" not in note.text
-        assert "s3cret" not in note.text
