@@ -171,7 +171,9 @@ class TaskHubClient:
         request = Request(operation, lambda reply: crossing.put((future, reply)))
         self._engine.submit(request)
         try:
-            async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
+            if timeout is None:
+                return await future
+            async with asyncio.timeout(timeout.total_seconds()):
                 return await future
         except TimeoutError:
             return None

@@ -37,6 +37,7 @@ log = logging.getLogger("perdure.host")
 
 # An orchestrator step takes microseconds; one that takes so long is blocking.
 BLOCKED_AFTER_S = 1.0
+LOOKS = 4  # in that time, all of which find the same step
 
 
 class Activity(Struct, frozen=True):
@@ -67,7 +68,7 @@ class LocalExecutor:
         self._async_activities = frozenset(each.name for each in activities.values() if is_async(each.function))
         self._user_code = user_code
         self._sessions: dict[str, OrchestrationCursor] = {}
-        self._stepping: tuple[float, str, str] | None = None
+        self._stepping: OrchestratorRequest | None = None
         self._watchdog: threading.Thread | None = None
 
     def functions(self) -> FunctionNames:
@@ -78,7 +79,7 @@ class LocalExecutor:
     def orchestrate(self, request: OrchestratorRequest) -> OrchestratorResult:
         if self._watchdog is None:
             self._watch(threading.get_ident())
-        self._stepping = (time.monotonic(), request.name, request.instance_id)
+        self._stepping = request
         token = current_invocation.set(Invocation(request.name, request.instance_id))
         try:
             return self._advance(request)
@@ -96,16 +97,22 @@ class LocalExecutor:
                 unknown = UnknownFunctionError(request.name, "orchestrator", sorted(self._names.orchestrators))
                 return _failed(unknown)
             cursor = self._sessions[request.instance_id] = OrchestrationCursor(request.instance_id, function, payloads)
-            token = current_invocation.set(Invocation(request.name, request.instance_id, is_replaying=True))
             try:
-                cursor.replay(request.past)
+                self._replay(cursor, request)
             except NonDeterminismError as error:
                 self.forget(request.instance_id)
                 return _failed(error, "NonDeterministicOrchestrationException")
-            finally:
-                current_invocation.reset(token)
         assert cursor is not None, "the engine asked to go on with a session that it had dropped"
         return OrchestratorResult(cursor.advance(request.new), cursor.custom_status)
+
+    def _replay(self, cursor: OrchestrationCursor, request: OrchestratorRequest) -> None:
+        if not request.past:
+            return
+        token = current_invocation.set(Invocation(request.name, request.instance_id, is_replaying=True))
+        try:
+            cursor.replay(request.past)
+        finally:
+            current_invocation.reset(token)
 
     def forget(self, instance_id: str) -> None:
         cursor = self._sessions.pop(instance_id, None)
@@ -116,20 +123,22 @@ class LocalExecutor:
         """Report an orchestrator that blocks the engine's thread, once each time, with its stack."""
 
         def watch() -> None:
-            reported: tuple[float, str, str] | None = None
+            seen: OrchestratorRequest | None = None
+            looks = 0
             while True:
-                time.sleep(BLOCKED_AFTER_S / 2)
+                time.sleep(BLOCKED_AFTER_S / LOOKS)
                 stepping = self._stepping
-                if stepping is None or stepping is reported or time.monotonic() - stepping[0] < BLOCKED_AFTER_S:
+                looks = looks + 1 if stepping is seen else 0
+                seen = stepping
+                if stepping is None or looks != LOOKS:
                     continue
-                reported = stepping
                 frame = sys._current_frames().get(thread_id)  # pyright: ignore[reportPrivateUsage] - documented, only named so
                 stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
                 log.warning(
                     "orchestrator blocks: nothing else advances until it yields. Move what takes long to an activity "
                     "(DF206)\n%s",
                     stack,
-                    extra={"function": stepping[1], "instance_id": stepping[2]},
+                    extra={"function": stepping.name, "instance_id": stepping.instance_id},
                 )
 
         self._watchdog = threading.Thread(target=watch, name="perdure-watchdog", daemon=True)
