@@ -33,6 +33,13 @@ class TestHostJson:
 
         assert host_json(tmp_path, text).hub == "ab"
 
+    def test_one_member_of_a_list_in_the_file_can_be_overridden(self, tmp_path: Path):
+        written = {"version": "2.0", "functions": ["A", "B"]}
+
+        config = host_json(tmp_path, written, {"AzureFunctionsJobHost__functions__1": "C"})
+
+        assert config.functions == ("A", "C")
+
     def test_what_looks_like_a_comment_inside_a_text_stays(self):
         assert json.loads(strip_json_comments('{"a": "x // y, ]", "b": [1, 2,],}')) == {"a": "x // y, ]", "b": [1, 2]}
 

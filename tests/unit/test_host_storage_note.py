@@ -32,3 +32,10 @@ def test_any_other_value_is_named_but_nothing_secret_of_it(environ: dict[str, st
     assert named in note.text
     assert "c2VjcmV0" not in note.text
     assert "s3cret" not in note.text
+
+
+def test_an_endpoint_that_is_no_address_names_nobody_and_stops_nothing():
+    note = storage_note({"AzureWebJobsStorage": "BlobEndpoint=http://["})
+
+    assert note.is_replaced
+    assert "does not name" in note.text

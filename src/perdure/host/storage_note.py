@@ -50,7 +50,14 @@ def _account(members: Mapping[str, str], address: str) -> str | None:
     if members.get("accountname"):
         return f"the storage account '{members['accountname']}'"
     for service in ("blob", "queue", "table"):
-        host = urlsplit(members.get(service + address, "")).hostname
+        host = _host_of(members.get(service + address, ""))
         if host:
             return f"the storage account at {host}"
     return None
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # an address that is none names nobody; it is not used anyway
+        return None
