@@ -88,7 +88,6 @@ class Engine:
         self._watches = Watches(store, self.partition_of, self._settings.watch_interval)
         self._clients = Clients(store, self.clock, self, self._watches)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._requests: Crossing[Request] | None = None
         self._results: Crossing[tuple[ActivityTask, ActivityResult]] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -120,7 +119,7 @@ class Engine:
 
     async def run(self) -> None:
         """Run until cancelled; in-memory work is then lost, stored work is not."""
-        loop = self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self._requests = Crossing(loop, self._clients.requested)
         self._results = Crossing(loop, self._activities_finished)
         try:
