@@ -1,6 +1,6 @@
 # Needs make and any Python from 3.11 on; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance e2e sim bench docs clean
+.PHONY: help run test check conformance catalogue e2e sim bench docs clean
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 ifeq ($(OS),Windows_NT)
   BIN := .venv/Scripts
@@ -26,6 +26,9 @@ check: .venv/.tools ## formatting, lint, types, layers
 conformance: .venv/.tools ## hold a store against the contract of the seam: STORE=url
 	@$(PY) -m pytest -q tests/conformance $(if $(STORE),--store "$(STORE)")
 
+catalogue: .venv/.tools ## what an engine has to do, case by case; CASE_SEED=n shuffles
+	@$(PY) -m pytest -q tests/catalogue
+
 e2e: .venv/.tools ## tests that start real hosts
 	@$(PY) -m pytest -q tests/e2e
 
@@ -36,7 +39,7 @@ bench: .venv/.tools ## measure every workload; one JSON line each
 	@$(PY) bench/run.py --workload all
 
 docs: .venv/.tools ## write the generated reference pages
-	@$(PY) docs/generate.py
+	@$(PY) docs/generate.py && $(PY) docs/generate_conformance.py
 
 clean: ## remove the virtual environment and caches
 	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from sdk_page import sdk_page
 
 from perdure.core import automaton, events
 from perdure.engine.settings import Settings
@@ -92,7 +93,11 @@ def settings_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"events.md": events_page, "settings.md": settings_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "events.md": events_page,
+    "sdk.md": lambda: f"{GENERATED}\n{sdk_page()}",
+    "settings.md": settings_page,
+}
 
 
 def _first_paragraph(kind: type) -> str:

@@ -20,12 +20,16 @@ from perdure.core.actions import (
     CreateTimer,
     OrchestratorAction,
     ScheduleTask,
+    SendEvent,
 )
 from perdure.core.codec import PayloadCodec, payloads
 from perdure.core.cursor import OrchestrationCursor
 from perdure.core.events import (
     EventRaised,
+    EventSent,
+    ExecutionResumed,
     ExecutionStarted,
+    ExecutionSuspended,
     HistoryEvent,
     OrchestratorCompleted,
     OrchestratorStarted,
@@ -45,7 +49,7 @@ START = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 
 INSTANCE_ID = "inst1"
 EXECUTION_ID = "0123456789abcdef0123456789abcdef"
-DECISIONS = (TaskScheduled, TimerCreated, SubOrchestrationInstanceCreated)
+DECISIONS = (TaskScheduled, TimerCreated, SubOrchestrationInstanceCreated, EventSent)
 
 
 class _NextEpisode:
@@ -96,6 +100,22 @@ def child_failed(number: int, error: BaseException) -> SubOrchestrationInstanceF
 
 def raised(name: str, data: Any = None) -> EventRaised:
     return EventRaised(START, name, text(data))
+
+
+def event_sent(number: int, instance_id: str, name: str, data: Any = None) -> EventSent:
+    return EventSent(START, number, instance_id, name, text(data))
+
+
+def suspended() -> ExecutionSuspended:
+    return ExecutionSuspended(START)
+
+
+def resumed() -> ExecutionResumed:
+    return ExecutionResumed(START)
+
+
+def sends_event(number: int, instance_id: str, name: str, data: Any = None) -> SendEvent:
+    return SendEvent(number, instance_id, name, text(data))
 
 
 def calls(number: int, name: str, input: Any = None) -> ScheduleTask:

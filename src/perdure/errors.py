@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from perdure.core.actions import OrchestratorAction
     from perdure.core.events import HistoryEvent
+    from perdure.core.failures import FailureDetails
 
 
 class PerdureError(Exception):
@@ -34,21 +35,54 @@ class NonDeterminismError(PerdureError):
 
     Attributes:
         instance_id: the orchestration that failed.
-        event: the history event that could not be matched, or None if the code decided more than the history has.
+        index: the place in its history, counted from 0, of the event that the code does not go along with.
+        event: that event, or None if the code decided more than the history has.
         action: what the code did instead, or None if it did nothing.
+        place: file and line where the code waits, or None if it has ended.
+        cause: what the code raised, if that is why it does not go along.
     """
 
-    def __init__(self, instance_id: str, event: HistoryEvent | None, action: OrchestratorAction | None) -> None:
-        recorded = "nothing more" if event is None else _described(event)
-        attempted = "decides nothing there" if action is None else f"decides {_described(action)}"
+    def __init__(
+        self,
+        instance_id: str,
+        index: int,
+        event: HistoryEvent | None,
+        action: OrchestratorAction | None,
+        place: str | None = None,
+        cause: FailureDetails | None = None,
+    ) -> None:
+        recorded = (
+            f"has nothing more after {index} events" if event is None else f"has {_described(event)} as event {index}"
+        )
+        if cause is not None:
+            raised = f"The code raised {cause.error_type}: {cause.message}\n"
+            attempted = "has ended with that exception"
+        else:
+            raised = ""
+            attempted = "decides nothing there" if action is None else f"decides {_described(action)}"
+        where = "" if place is None else f" at {place}"
         super().__init__(
-            f"Non-Deterministic workflow detected: the history of orchestration '{instance_id}' has {recorded}, but "
-            f"the code now {attempted}. Either the code changed while this instance was running, or it reads time, "
-            f"randomness or I/O directly. Compare it with: perdure instances history {instance_id}"
+            f"{raised}Non-Deterministic workflow detected: the history of orchestration '{instance_id}' "
+            f"{recorded}, but the code now {attempted}{where}. Either the code changed while this instance was "
+            "running, or it reads time, randomness or I/O directly (DF204). Compare it with: perdure instances history "
+            f"{instance_id}"
         )
         self.instance_id = instance_id
+        self.index = index
         self.event = event
         self.action = action
+        self.place = place
+        self.cause = cause
+
+
+class TooManyActionsError(PerdureError):
+    """Raised by the cursor if an execution decides more than it may."""
+
+    def __init__(self, actions_max: int) -> None:
+        super().__init__(
+            f"Maximum amount of orchestration actions ({actions_max}) has been reached. Begin anew with "
+            "continue_as_new before that, or set extensions.durableTask.maxOrchestrationActions in host.json."
+        )
 
 
 class StoreUnavailableError(PerdureError):
@@ -94,6 +128,39 @@ class InstanceFinishedError(PerdureError):
         self.status = status
 
 
+class InstanceNotFailedError(PerdureError):
+    """Raised by `TaskHubClient.rewind` if the instance has not failed.
+
+    Attributes:
+        instance_id: the instance's.
+        status: what it is doing.
+    """
+
+    def __init__(self, instance_id: str, status: str) -> None:
+        super().__init__(
+            f'This orchestration has status {status}, but only orchestrations in the "Failed" state can be rewound.'
+        )
+        self.instance_id = instance_id
+        self.status = status
+
+
+class InstanceNotFinishedError(PerdureError):
+    """Raised by `TaskHubClient.purge` if the instance has not ended.
+
+    Attributes:
+        instance_id: the instance's.
+        status: what it is doing.
+    """
+
+    def __init__(self, instance_id: str, status: str) -> None:
+        super().__init__(
+            "Only orchestrations in a terminal state can be purged, but the orchestration with instance ID "
+            f"{instance_id} has status {status}"
+        )
+        self.instance_id = instance_id
+        self.status = status
+
+
 class UnknownFunctionError(PerdureError):
     """Raised by `TaskHubClient.start` if no orchestrator of that name is known.
 
@@ -116,6 +183,43 @@ class UnknownFunctionError(PerdureError):
 
 class InvalidInstanceIdError(PerdureError, ValueError):
     """Raised by `TaskHubClient.start` if the instance id breaks a rule."""
+
+
+class PayloadTooLargeError(PerdureError, ValueError):
+    """Raised where an input, a result or the data of an event is written, if it is larger than it may be.
+
+    Attributes:
+        size_bytes: as JSON.
+        limit_bytes: what is allowed.
+        path: the part that makes it as large as it is.
+    """
+
+    def __init__(self, size_bytes: int, limit_bytes: int, path: str, part_bytes: int) -> None:
+        inside = "" if path == "$" else f" Most of it is at {path} ({_megabytes(part_bytes)})."
+        super().__init__(
+            f"Payload too large: {_megabytes(size_bytes)} (limit {_megabytes(limit_bytes)}) (DF302).{inside} Large "
+            "payloads slow every replay. Store the data and pass a reference, or raise PERDURE_MAX_PAYLOAD_BYTES."
+        )
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+        self.path = path
+
+
+class ForbiddenAddressError(PerdureError):
+    """Raised by the built-in HTTP activity if an address may not be reached.
+
+    Attributes:
+        host: as the request named it.
+        address: what that stands for.
+    """
+
+    def __init__(self, host: str, address: str) -> None:
+        super().__init__(
+            f"call_http does not go to {address} ('{host}'): it is no public address, and this host can be reached by "
+            "others, who could look into its network this way. Make the request in an activity of your own."
+        )
+        self.host = host
+        self.address = address
 
 
 class HostStoppedError(PerdureError):
@@ -143,3 +247,7 @@ def _described(what: HistoryEvent | OrchestratorAction) -> str:
     number = getattr(what, "event_id", None)
     kind = type(what).__name__
     return f"{kind}{'' if name is None else f'({name!r})'}{'' if number is None else f' as number {number}'}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1_000_000:.1f} MB" if size >= 100_000 else f"{size:,} bytes"

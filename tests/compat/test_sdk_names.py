@@ -53,7 +53,10 @@ DEEP_NAMES = [
     ("models.OrchestrationRuntimeStatus", "OrchestrationRuntimeStatus"),
     ("models.PurgeHistoryResult", "PurgeHistoryResult"),
     ("models.RetryOptions", "RetryOptions"),
-    ("models.Task", "TaskBase AtomicTask TimerTask WhenAllTask WhenAnyTask TaskState"),
+    (
+        "models.Task",
+        "TaskBase AtomicTask TimerTask LongTimerTask CompoundTask WhenAllTask WhenAnyTask RetryAbleTask TaskState",
+    ),
     ("models.TokenSource", "TokenSource ManagedIdentityTokenSource"),
     ("models.utils.entity_utils", "EntityId"),
     ("testing", "orchestrator_generator_wrapper"),
@@ -78,6 +81,28 @@ CONTEXT_METHODS = {
     "new_guid": "",
     "task_all": "activities",
     "task_any": "activities",
+}
+
+# What the context takes beyond 1.7.0, as keywords only; names that 2.x has too are its.
+CONTEXT_BEYOND = {
+    "call_sub_orchestrator": {"tags": None},
+    "call_sub_orchestrator_with_retry": {"tags": None},
+    "call_http": {"asynchronous_pattern_enabled": True, "retry_options": None},
+    "wait_for_external_event": {"timeout": None},
+    "continue_as_new": {"save_events": True, "version": None},
+    "send_event": {"data": None},
+    "create_replay_safe_logger": {},
+}
+
+# What a task of each official kind has; of the official members, only those that say what has happened.
+TASK_MEMBERS = {
+    "TaskBase": "id state result is_completed",
+    "AtomicTask": "id state result is_completed",
+    "TimerTask": "cancel is_cancelled",
+    "LongTimerTask": "cancel is_cancelled",
+    "WhenAllTask": "children pending_tasks completed_tasks",
+    "WhenAnyTask": "children pending_tasks completed_tasks",
+    "RetryAbleTask": "num_attempts retry_options",
 }
 
 CONTEXT_PROPERTIES = (
@@ -156,6 +181,42 @@ def test_a_method_takes_every_official_call(kind: type, name: str, signature: st
             assert ours[position].default == theirs.default
     beyond = ours[len(official_parameters(signature)) :]
     assert all(each.default is not inspect.Parameter.empty for each in beyond)
+
+
+@pytest.mark.parametrize(("name", "beyond"), CONTEXT_BEYOND.items())
+def test_what_the_context_takes_beyond_is_by_keyword_and_changes_nothing_by_default(name: str, beyond: dict[str, Any]):
+    parameters = inspect.signature(getattr(df.DurableOrchestrationContext, name)).parameters.values()
+
+    assert {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY} == beyond
+
+
+def test_retry_options_take_the_official_two_and_the_three_of_the_wire_by_position():
+    parameters = list(inspect.signature(df.RetryOptions).parameters.values())
+
+    assert [each.name for each in parameters if each.default is each.empty] == [
+        "first_retry_interval_in_milliseconds",
+        "max_number_of_attempts",
+    ]
+    assert [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY][2:] == [
+        "backoff_coefficient",
+        "max_retry_interval_in_milliseconds",
+        "retry_timeout_in_milliseconds",
+    ]
+    assert all(isinstance(getattr(df.RetryOptions, each.name), property) for each in parameters)
+
+
+@pytest.mark.parametrize(("kind", "members"), TASK_MEMBERS.items())
+def test_a_task_has_the_official_members(kind: str, members: str):
+    found = getattr(importlib.import_module("azure.durable_functions.models.Task"), kind)
+    slots = {slot for each in found.__mro__ for slot in getattr(each, "__slots__", ())}
+
+    assert [name for name in members.split() if name not in slots and not hasattr(found, name)] == []
+
+
+def test_the_states_of_a_task_are_numbered_as_officially():
+    states = importlib.import_module("azure.durable_functions.models.Task").TaskState
+
+    assert {each.name: each.value for each in states} == {"RUNNING": 0, "SUCCEEDED": 1, "FAILED": 2}
 
 
 def test_network_methods_are_coroutines_and_helpers_are_not():

@@ -6,9 +6,22 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from perdure.core.actions import OrchestratorAction
-from perdure.core.events import EventRaised, HistoryEvent, TaskCompleted
+from perdure.core.actions import CompleteOrchestration, OrchestratorAction
+from perdure.core.events import (
+    EventRaised,
+    ExecutionCompleted,
+    ExecutionRewound,
+    ExecutionStarted,
+    HistoryEvent,
+    OrchestratorCompleted,
+    OrchestratorStarted,
+    SubOrchestrationInstanceFailed,
+    TaskCompleted,
+    TaskFailed,
+)
+from perdure.core.failures import FailureDetails
 from perdure.core.records import (
+    ActivityTask,
     Batch,
     Checkpoint,
     CommitOutcome,
@@ -29,6 +42,7 @@ from perdure.engine.store import Store
 NOW = datetime(2031, 5, 4, 12, 30, 15, 123456, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 FAR = timedelta(days=365)
+EXPLOSION = FailureDetails("ValueError", "bang")
 
 _numbers = count(1)
 
@@ -51,7 +65,8 @@ class Hub:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                assert (await check_hub(self.store)).findings == ()
+                findings = (await check_hub(self.store)).findings
+                assert findings == ()
         finally:
             await self.store.close()
 
@@ -84,6 +99,17 @@ class Hub:
         instance = an_instance(instance_id, created_at=self.now, **fields)
         assert await self.store.create([Start(instance)]) == [None]
         return instance
+
+    async def schedule(self, instance_id: str, start_at: datetime, **fields: object) -> Start:
+        """Start an instance later."""
+        start = a_scheduled_start(instance_id, start_at, created_at=self.now, **fields)
+        assert await self.store.create([start]) == [None]
+        return start
+
+    async def tell(self, instance_id: str, event: HistoryEvent) -> RuntimeStatus | None:
+        """Send an event that steers an instance."""
+        (status,) = await self.store.send([Message(f"told-{next(_numbers)}", instance_id, None, event)], self.now)
+        return status
 
     async def raise_event(self, instance_id: str, name: str = "go", input: str | None = None) -> Message:
         message = an_event(instance_id, name, input)
@@ -172,6 +198,41 @@ class Hub:
         assert await self.commit(checkpoint) == CommitOutcome()
         return checkpoint
 
+    async def fail(
+        self, instance_id: str, *actions: OrchestratorAction, custom_status: str | None = None
+    ) -> Checkpoint:
+        """Run an instance until its first open activity has failed, and it with it."""
+        if actions:
+            await self.step(instance_id, *actions, custom_status=custom_status)
+        activity = RuntimeState(await self.load(instance_id)).open_activities()[0]
+        event = TaskFailed(self.now, activity.task_id, EXPLOSION)
+        mail = Message(activity.activity_id, instance_id, activity.execution_id, event, is_stored=False)
+        return await self.step(instance_id, CompleteOrchestration(99, failure=EXPLOSION), mail=[mail])
+
+    async def compute_rewind(self, instance_id: str, *actions: OrchestratorAction) -> Checkpoint:
+        """The checkpoint by which a failed instance takes up again what it did before it failed."""
+        stored = await self.load(instance_id)
+        state = RuntimeState(stored)
+        mail = await self.mail(instance_id)
+        if not any(isinstance(each.event, ExecutionRewound) for each in mail):
+            event = ExecutionRewound(self.now, "try again")
+            mail = [*mail, Message(f"rewind-{next(_numbers)}", instance_id, None, event, is_stored=False)]
+        episode = state.accept(mail, self.now)
+        assert episode.is_rewind
+        kept = without_failures(stored.events)
+        children = {
+            each.instance.instance_id: each.instance
+            for each in await self.store.load_instances(state.open_children(kept))
+        }
+        awaited = range(len(stored.events))
+        return state.rewind(episode, kept, actions, None, awaited, children)
+
+    async def rewind(self, instance_id: str, *actions: OrchestratorAction) -> Checkpoint:
+        """Take a failed instance back to before it failed, durably."""
+        checkpoint = await self.compute_rewind(instance_id, *actions)
+        assert await self.commit(checkpoint) == CommitOutcome()
+        return checkpoint
+
 
 def an_instance(instance_id: str, **fields: object) -> Instance:
     execution_id = f"execution-{next(_numbers)}"
@@ -187,6 +248,14 @@ def an_instance(instance_id: str, **fields: object) -> Instance:
     return Instance(instance_id=instance_id, **given)  # type: ignore[arg-type]
 
 
+def a_scheduled_start(instance_id: str, start_at: datetime, **fields: object) -> Start:
+    """A start as a client makes it: the row holds everything, the message wakes it."""
+    instance = an_instance(instance_id, start_at=start_at, **fields)
+    event = ExecutionStarted(instance.created_at, instance.execution_id, instance.name)
+    message_id, execution_id = f"{instance.execution_id}/start", instance.execution_id
+    return Start(instance, message=Message(message_id, instance_id, execution_id, event, deliver_at=start_at))
+
+
 def an_event(instance_id: str, name: str = "go", input: str | None = None, message_id: str | None = None) -> Message:
     event = EventRaised(NOW, name, input)
     return Message(message_id or f"event-{next(_numbers)}", instance_id, None, event)
@@ -197,6 +266,28 @@ def a_result(checkpoint: Checkpoint, task_id: int, result: str | None = None) ->
     activity = next(each for each in checkpoint.activities if each.task_id == task_id)
     event: HistoryEvent = TaskCompleted(NOW, task_id, result)
     return Message(activity.activity_id, activity.instance_id, activity.execution_id, event, is_stored=False)
+
+
+def activities_of(checkpoint: Checkpoint, count: int) -> list[ActivityTask]:
+    """So many calls of one execution; a store need not know them."""
+    row = checkpoint.instance
+    return [
+        ActivityTask(f"{row.execution_id}/{number}", row.instance_id, row.execution_id, number, "charge", None)
+        for number in range(count)
+    ]
+
+
+def without_failures(events: Sequence[HistoryEvent]) -> list[HistoryEvent]:
+    """What a rewind keeps of the history of an execution whose code awaits what failed, and nothing else."""
+    kept: list[HistoryEvent] = []
+    for event in events:
+        if isinstance(event, TaskFailed | SubOrchestrationInstanceFailed | ExecutionCompleted):
+            continue
+        if isinstance(event, OrchestratorCompleted) and isinstance(kept[-1], OrchestratorStarted):
+            kept.pop()
+        else:
+            kept.append(event)
+    return kept
 
 
 def ids(messages: Sequence[Message]) -> list[str]:

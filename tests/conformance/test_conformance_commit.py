@@ -14,10 +14,18 @@ from perdure.core.actions import (
     CreateSubOrchestration,
     CreateTimer,
     ScheduleTask,
+    SendEvent,
 )
-from perdure.core.events import EventRaised, ExecutionStarted, ExecutionTerminated
+from perdure.core.events import (
+    EventRaised,
+    ExecutionResumed,
+    ExecutionRewound,
+    ExecutionStarted,
+    ExecutionSuspended,
+    ExecutionTerminated,
+)
 from perdure.core.failures import FailureDetails
-from perdure.core.records import Batch, CommitOutcome, Instance, Message, RuntimeStatus, Start
+from perdure.core.records import Batch, CommitOutcome, Instance, InstanceQuery, Message, RuntimeStatus, Start
 from perdure.core.state import RuntimeState
 from perdure.errors import PerdureError
 
@@ -369,6 +377,191 @@ async def test_a_hundred_generations_keep_one_row_and_no_history(hub: Hub):
     assert (dump.instance.input, dump.instance.created_by) == ("99", created.created_by)
 
 
+async def test_continuing_as_new_gives_the_row_another_input_and_version(hub: Hub):
+    await hub.create("order-17", input="0", version="1.0")
+    for number, (input, version) in enumerate([("1", "1.1"), (None, None), (None, "2"), ("", None)]):
+        checkpoint = await hub.step("order-17", ContinueAsNew(0, input, (), version))
+
+        assert (await hub.get("order-17")) == checkpoint.instance, number
+        assert (await hub.load("order-17")).instance == checkpoint.instance
+
+
+async def test_an_instance_that_continues_as_new_in_a_batch_with_its_next_steps_keeps_only_these(hub: Hub):
+    await hub.create("order-17", input="0")
+    await hub.step("order-17", ScheduleTask(0, "charge", None))
+    state = RuntimeState(await hub.load("order-17"))
+    mail = [an_event("order-17")]
+    checkpoints = [
+        state.apply(state.accept(mail, NOW), actions, None)
+        for actions in ([ScheduleTask(1, "charge", None)], [ContinueAsNew(2, "1", ())], [CreateTimer(0, NOW + SECOND)])
+    ]
+
+    assert await hub.commit(*checkpoints) == CommitOutcome()
+
+    (row,) = await hub.store.history("order-17")
+    assert (row.position, row.events) == (0, checkpoints[-1].events)
+
+
+# ---------------------------------------------------------------------- rewind
+
+
+async def test_a_rewind_replaces_the_history_by_one_checkpoint(hub: Hub):
+    created = await hub.create("order-17", input="0")
+    await hub.raise_event("order-17", "paid")
+    await hub.fail("order-17", ScheduleTask(0, "charge", "1"), custom_status='"charging"')
+    await hub.tell("order-17", ExecutionRewound(NOW, "try again"))
+    hub.now += SECOND
+    (told,) = await hub.mail("order-17")
+
+    checkpoint = await hub.rewind("order-17", ScheduleTask(1, "pack", None))
+
+    assert checkpoint.replaces_history
+    dump = (await hub.dump())["order-17"]
+    assert (dump.instance, dump.position, dump.has_open_work, dump.mail) == (checkpoint.instance, 1, True, ())
+    assert (dump.instance.status, dump.instance.output, dump.instance.failure) == (RuntimeStatus.RUNNING, None, None)
+    assert (dump.instance.completed_at, dump.instance.created_by) == (None, created.created_by)
+    (row,) = dump.rows
+    assert (row.position, row.execution_id, row.custom_status) == (0, created.execution_id, '"charging"')
+    assert (row.events, row.consumed, row.is_intact) == (checkpoint.events, (told.message_id,), True)
+    assert (await hub.load("order-17")).events == checkpoint.events
+    assert await hub.open_work() == ["order-17"]
+    mail = [a_result(checkpoint, 0), a_result(checkpoint, 1)]
+    await hub.step("order-17", DONE, mail=mail)
+    assert len(await hub.store.history("order-17")) == 2
+
+
+async def test_a_rewind_repeated_is_stale_and_changes_nothing(hub: Hub):
+    await hub.create("order-17")
+    await hub.fail("order-17", ScheduleTask(0, "charge", None))
+    first, second = await hub.compute_rewind("order-17"), await hub.compute_rewind("order-17", child("ship-17", 1))
+    await hub.commit(first)
+    before = await hub.dump()
+
+    for checkpoint in (first, second):
+        assert (await hub.commit(checkpoint)).stale == {"order-17"}
+
+    assert await hub.dump() == before
+
+
+async def test_an_instance_can_fail_and_be_rewound_again_and_again(hub: Hub):
+    await hub.create("order-17", input="x" * 100_000)
+    await hub.fail("order-17", ScheduleTask(0, "charge", None))
+    for number in range(5):
+        hub.now += SECOND
+        checkpoint = await hub.rewind("order-17")
+        assert [each.task_id for each in checkpoint.activities] == [0], number
+        await hub.fail("order-17")
+    await hub.rewind("order-17")
+
+    await hub.reopen()
+
+    assert (await hub.get("order-17")).input == "x" * 100_000
+    assert (await hub.load("order-17")).position == 1
+    assert await hub.open_work() == ["order-17"]
+
+
+async def test_a_rewind_that_calls_a_child_by_its_own_name_does_not_replace_itself(hub: Hub):
+    """The call was refused, the refusal failed the instance, and is taken out of its history."""
+    await hub.create("order-17")
+    await hub.fail("order-17", ScheduleTask(0, "charge", None))
+
+    checkpoint = await hub.rewind("order-17", child("order-17", 1))
+
+    dump = (await hub.dump())["order-17"]
+    assert (dump.instance, dump.position, len(dump.rows)) == (checkpoint.instance, 1, 1)
+    assert list(dump.mail) == list(checkpoint.messages)
+
+
+async def test_rewinds_and_other_checkpoints_share_a_batch(hub: Hub):
+    some = [each for each, _ in zip(hub.neighbours("order"), range(12), strict=False)]
+    for number, each in enumerate(some):
+        await hub.create(each, input=str(number))
+        await (hub.step if number % 3 else hub.fail)(each, ScheduleTask(0, "charge", None))
+    checkpoints = [
+        await (
+            hub.compute(each, CreateTimer(1, NOW + SECOND), mail=[an_event(each)])
+            if number % 3
+            else hub.compute_rewind(each)
+        )
+        for number, each in enumerate(some)
+    ]
+
+    assert await hub.commit(*checkpoints) == CommitOutcome()
+
+    for number, each in enumerate(some):
+        stored = await hub.load(each)
+        assert (stored.instance, stored.position) == (checkpoints[number].instance, 2 if number % 3 else 1)
+        assert stored.instance.input == str(number)
+
+
+# ---------------------------------------------------------------------- suspension
+
+
+async def test_a_suspended_instance_is_suspended_until_it_is_resumed(hub: Hub):
+    await hub.create("order-17")
+    await hub.step("order-17", ScheduleTask(0, "charge", None))
+    for event, status in (
+        (ExecutionSuspended(NOW, "stop"), RuntimeStatus.SUSPENDED),
+        (EventRaised(NOW, "paid"), RuntimeStatus.SUSPENDED),
+        (ExecutionResumed(NOW, "go"), RuntimeStatus.RUNNING),
+    ):
+        hub.now += SECOND
+        await hub.tell("order-17", event)
+        checkpoint = await hub.step("order-17")
+        assert checkpoint.instance.status is status
+        assert await hub.get("order-17") == checkpoint.instance
+        assert await hub.store.count(InstanceQuery()) == {status: 1}
+
+    assert (await hub.load("order-17")).position == 4
+    assert await hub.open_work() == ["order-17"]
+
+
+async def test_a_batch_may_hold_every_kind_of_change(hub: Hub):
+    """Some need nothing of an index written, some do, one is stale."""
+    some = [each for each, _ in zip(hub.neighbours("order"), range(40), strict=False)]
+    for each in some:
+        await hub.create(each)
+        await hub.step(each, ScheduleTask(0, "charge", None))
+    for number, each in enumerate(some):
+        if number % 4 == 1:
+            await hub.tell(each, ExecutionSuspended(NOW))
+            await hub.step(each)
+            await hub.tell(each, ExecutionResumed(NOW))
+        elif number % 4 == 2:
+            await hub.raise_event(each)
+        else:
+            await hub.tell(each, [ExecutionSuspended(NOW), None, None, ExecutionTerminated(NOW)][number % 4])  # type: ignore[arg-type]
+    checkpoints = [await hub.compute(each, custom_status=f'"{each}"') for each in some]
+    await hub.step(some[20])
+
+    assert await hub.commit(*checkpoints) == CommitOutcome(stale=frozenset([some[20]]))
+
+    for number, each in enumerate(some):
+        if number != 20:
+            stored = await hub.load(each)
+            assert stored.instance == checkpoints[number].instance
+            assert stored.position == checkpoints[number].position + 1
+    counts = await hub.store.count(InstanceQuery())
+    assert counts == {RuntimeStatus.SUSPENDED: 10, RuntimeStatus.RUNNING: 20, RuntimeStatus.TERMINATED: 10}
+
+
+# ---------------------------------------------------------------------- mail between the instances of a batch
+
+
+async def test_an_event_sent_to_who_then_gives_way_to_a_child_goes_with_it(hub: Hub):
+    """As it would if the two checkpoints had been committed one after the other."""
+    sender, parent, other = (each for each, _ in zip(hub.neighbours("order"), range(3), strict=False))
+    for each in (sender, parent, other):
+        await hub.create(each)
+    await hub.step(other, DONE)
+    sending = await hub.compute(sender, SendEvent(0, other, "hello", None))
+    calling = await hub.compute(parent, child(other))
+
+    assert await hub.commit(sending, calling) == CommitOutcome()
+
+    assert await hub.mail(other) == list(calling.messages)
+
+
 # ---------------------------------------------------------------------- what is stored is what was given
 
 ODD_IDS = [
@@ -446,6 +639,32 @@ async def test_payloads_of_five_megabytes_are_kept_whole(hub: Hub):
     assert (found.input, found.output, found.custom_status) == (big, big, big)
     events = (await hub.load("order-17")).events
     assert sum(getattr(event, field, None) == big for event in events for field in ("input", "result")) == 5
+
+
+@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 1025, 4096, 100_000, 5_000_000])
+async def test_an_input_of_any_size_stays_with_its_instance_through_all_it_does(hub: Hub, size: int):
+    """9. A large input is kept by itself: whatever moves or replaces the row must not lose it, nor leave it behind."""
+    big, other = "x" * size, "y" * size
+    await hub.create("order-17", input=big)
+    await hub.step("order-17", CreateSubOrchestration(0, "ship", other, "ship-17", None))
+    assert [(await hub.get(each)).input for each in ("order-17", "ship-17")] == [big, other]
+
+    await hub.step("ship-17", ContinueAsNew(0, big, ()), mail=())
+    assert (await hub.get("ship-17")).input == big
+    await hub.step("ship-17", ContinueAsNew(0, None, ()), mail=())
+    assert (await hub.load("ship-17")).instance.input is None
+    await hub.step("ship-17", ContinueAsNew(0, other, ()))
+    await hub.step("ship-17", DONE)
+    await hub.reopen()
+
+    dump = await hub.dump()
+    assert [dump[each].instance.input for each in ("order-17", "ship-17")] == [big, other]
+    await hub.create("ship-17", input=big)
+    assert (await hub.get("ship-17")).input == big
+    await hub.step("ship-17", DONE)
+    await hub.store.purge(["ship-17"], hub.now)
+    await hub.create("ship-17", input=None)
+    assert (await hub.get("ship-17")).input is None
 
 
 async def test_escaped_nul_and_lone_surrogates_in_payloads_come_back_as_they_were(hub: Hub):

@@ -107,6 +107,59 @@ async def test_lease_answers_for_each_partition_by_itself(hub: Hub):
     assert [lease.partition for lease in taken] == partitions[:1]
 
 
+# ---------------------------------------------------------------------- 1. take-overs
+
+
+async def test_what_was_not_given_up_is_granted_as_a_takeover(hub: Hub):
+    await expire(hub)
+
+    (taken,) = await hub.store.lease([0], "host-2", hub.now, hub.now + FAR)
+
+    assert taken.is_takeover
+
+
+async def test_what_was_given_up_or_never_held_is_not_granted_as_a_takeover(
+    hub: Hub, make_empty_store: Callable[[], Store]
+):
+    await hub.store.lease([0], "host-1", hub.now, hub.now)
+    (given_up,) = await hub.store.lease([0], "host-2", hub.now, hub.now + FAR)
+    new = make_empty_store()
+    await new.open()
+    (first,) = await new.lease([0], "host-1", NOW, NOW + FAR)
+    await new.close()
+
+    assert (given_up.is_takeover, first.is_takeover) == (False, False)
+
+
+async def test_extending_ones_own_lease_is_not_a_takeover_even_of_one_that_was(hub: Hub):
+    await expire(hub)
+    await hub.store.lease([0], "host-2", hub.now, hub.now + SECOND)
+
+    for now in (hub.now, hub.now + FAR):
+        (extended,) = await hub.store.lease([0], "host-2", now, now + FAR)
+        assert not extended.is_takeover
+
+
+async def test_who_takes_over_and_gives_up_hands_over_in_peace(hub: Hub):
+    await expire(hub)
+    await hub.store.lease([0], "host-2", hub.now, hub.now + FAR)
+    await hub.store.lease([0], "host-2", hub.now, hub.now)
+
+    (next_one,) = await hub.store.lease([0], "host-3", hub.now, hub.now + FAR)
+
+    assert not next_one.is_takeover
+
+
+@pytest.mark.parametrize("is_given_up", [True, False])
+async def test_a_takeover_is_known_after_a_reopening(hub: Hub, is_given_up: bool):
+    if is_given_up:
+        await hub.store.lease(range(hub.store.partitions), hub.host, hub.now, hub.now)
+
+    await hub.reopen()
+
+    assert {lease.is_takeover for lease in hub.leases.values()} == {not is_given_up}
+
+
 # ---------------------------------------------------------------------- 1. hosts
 
 
@@ -254,9 +307,14 @@ async def test_who_gets_the_lock_of_an_embedded_store_ends_every_older_incarnati
     hub.store = make_store()
     await hub.store.open()
 
+    await hub.create("order-17")
+    late = await hub.compute("order-17")
+    assert (await hub.commit(late, leases=before)).lost == {before[hub.lease_of("order-17").partition].partition}
+
     await hub.take_leases("host-2")
 
     assert all(lease.epoch > before[partition].epoch for partition, lease in hub.leases.items())
+    assert all(lease.is_takeover for lease in hub.leases.values())
     assert await hub.store.beat("host-2", hub.now, hub.now + FAR) == ["host-2"]
 
 

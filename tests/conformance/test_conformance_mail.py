@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from conformance_kit import FAR, NOW, SECOND, Hub, a_result, an_event, an_instance, ids
+from conformance_kit import FAR, NOW, SECOND, Hub, a_result, a_scheduled_start, an_event, an_instance, ids
 from msgspec.structs import replace
 
 from perdure.core.actions import (
@@ -17,7 +17,7 @@ from perdure.core.actions import (
     CreateTimer,
     ScheduleTask,
 )
-from perdure.core.events import EventRaised
+from perdure.core.events import EventRaised, ExecutionRewound, ExecutionTerminated
 from perdure.core.records import Batch, CommitOutcome, RuntimeStatus, Start
 
 DONE = CompleteOrchestration(9, '"done"')
@@ -298,6 +298,21 @@ async def test_clients_that_ask_at_the_same_time_get_their_own_answers(hub: Hub)
         assert answer in (None, found)
 
 
+async def test_send_stores_what_rewinds_a_failed_instance_and_no_other_that_has_ended(hub: Hub):
+    await hub.create("failed")
+    await hub.fail("failed", ScheduleTask(0, "charge", None))
+    await hub.create("completed")
+    await hub.step("completed", DONE)
+
+    for each, is_stored in (("failed", True), ("completed", False)):
+        assert await hub.tell(each, ExecutionRewound(NOW, "try again")) == each.capitalize()
+        assert await hub.tell(each, ExecutionTerminated(NOW)) == each.capitalize()
+        assert [type(message.event) for message in await hub.mail(each)] == [ExecutionRewound] * is_stored
+
+    await hub.rewind("failed")
+    assert await hub.mail("failed") == []
+
+
 # ---------------------------------------------------------------------- 5. the order of delivery
 
 
@@ -489,3 +504,103 @@ async def test_open_work_survives_a_reopening(hub: Hub):
     await hub.reopen()
 
     assert await hub.open_work() == ["new", "working"]
+
+
+# ---------------------------------------------------------------------- 6. scheduled starts
+
+
+async def test_an_instance_created_with_a_message_has_no_open_work_before_it_was_consumed(hub: Hub):
+    start = await hub.schedule("order-17", NOW + 10 * SECOND, input="1")
+    (dump,) = (await hub.dump()).values()
+    assert (dump.instance, dump.position, dump.has_open_work, dump.mail) == (start.instance, 0, False, (start.message,))
+    assert await hub.open_work() == []
+    assert await hub.open_work(unstarted_only=True) == []
+    assert await hub.mail("order-17", NOW + 9 * SECOND) == []
+
+    hub.now += 10 * SECOND
+    assert await hub.mail("order-17") == [start.message]
+    await hub.step("order-17", ScheduleTask(0, "charge", None))
+
+    assert await hub.mail("order-17") == []
+    assert await hub.open_work() == ["order-17"]
+
+
+async def test_the_time_an_instance_starts_at_comes_back_as_it_was(hub: Hub):
+    start_at = NOW.replace(microsecond=999_999)
+    for each, time in (("later", start_at), ("at-once", None), ("long-ago", NOW.replace(year=1905))):
+        await hub.create(each, start_at=time)
+        assert (await hub.get(each)).start_at == time
+        assert (await hub.load(each)).instance.start_at == time
+
+    await hub.reopen()
+    checkpoint = await hub.step("later")
+
+    assert (await hub.get("later")).start_at == checkpoint.instance.start_at == start_at
+
+
+async def test_a_scheduled_instance_and_its_message_survive_a_reopening(hub: Hub):
+    start = await hub.schedule("order-17", NOW + 10 * SECOND)
+
+    await hub.reopen()
+
+    assert await hub.mail("order-17", start.instance.start_at) == [start.message]
+
+
+async def test_create_recognises_a_repeated_request_for_a_scheduled_start(hub: Hub):
+    start = await hub.schedule("order-17", NOW + 10 * SECOND)
+    before = await hub.dump()
+    assert await hub.store.create([start, start]) == [None, None]
+    assert await hub.dump() == before
+
+    hub.now += 10 * SECOND
+    await hub.step("order-17", DONE)
+    assert await hub.store.create([start]) == [None]
+
+    assert await hub.mail("order-17") == []
+
+
+async def test_starts_at_once_and_later_can_be_created_together(hub: Hub):
+    starts = [
+        Start(an_instance("order-1")),
+        a_scheduled_start("order-2", NOW + SECOND),
+        Start(an_instance("order-3")),
+        a_scheduled_start("order-4", NOW + SECOND),
+    ]
+
+    for _ in range(2):
+        assert await hub.store.create(starts) == [None] * len(starts)
+        starts.insert(0, Start(an_instance("order-5")))  # the second time, some are known already
+
+    assert await hub.open_work() == ["order-1", "order-3", "order-5"]
+    for each in ("order-2", "order-4"):
+        assert len(await hub.mail(each, NOW + SECOND)) == 1
+
+
+@pytest.mark.parametrize("is_scheduled", [True, False])
+async def test_a_scheduled_instance_that_gives_way_takes_its_message_along(hub: Hub, is_scheduled: bool):
+    await hub.schedule("order-17", NOW + 10 * SECOND)
+    start = a_scheduled_start("order-17", NOW + SECOND) if is_scheduled else Start(an_instance("order-17"))
+
+    assert await hub.store.create([replace(start, replace=frozenset({RuntimeStatus.PENDING}))]) == [None]
+
+    assert await hub.mail("order-17", NOW + FAR) == ([start.message] if is_scheduled else [])
+    assert await hub.open_work() == ([] if is_scheduled else ["order-17"])
+
+
+async def test_a_scheduled_instance_that_does_not_give_way_keeps_its_message(hub: Hub):
+    start = await hub.schedule("order-17", NOW + 10 * SECOND)
+
+    assert await hub.store.create([a_scheduled_start("order-17", NOW + SECOND)]) == [start.instance]
+
+    assert await hub.mail("order-17", NOW + FAR) == [start.message]
+
+
+async def test_a_scheduled_instance_that_was_terminated_and_purged_leaves_no_message(hub: Hub):
+    await hub.schedule("order-17", NOW + 10 * SECOND)
+    await hub.tell("order-17", ExecutionTerminated(NOW, "no"))
+    await hub.step("order-17")
+
+    await hub.store.purge(["order-17"], hub.now)
+
+    assert await hub.mail("order-17", NOW + FAR) == []
+    await hub.create("order-17")

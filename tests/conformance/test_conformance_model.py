@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 import pytest
-from conformance_kit import NOW, SECOND, an_event, an_instance
+from conformance_kit import (
+    EXPLOSION,
+    NOW,
+    SECOND,
+    a_scheduled_start,
+    activities_of,
+    an_event,
+    an_instance,
+    without_failures,
+)
+from msgspec.structs import replace
 
 from perdure.core.actions import (
     CancelTimer,
@@ -22,9 +33,18 @@ from perdure.core.actions import (
     CreateTimer,
     OrchestratorAction,
     ScheduleTask,
+    SendEvent,
 )
-from perdure.core.events import EventRaised, ExecutionTerminated, TaskCompleted, TimerCreated
-from perdure.core.failures import FailureDetails
+from perdure.core.events import (
+    EventRaised,
+    ExecutionResumed,
+    ExecutionRewound,
+    ExecutionSuspended,
+    ExecutionTerminated,
+    TaskCompleted,
+    TaskFailed,
+    TimerCreated,
+)
 from perdure.core.records import (
     TERMINAL,
     Batch,
@@ -47,7 +67,7 @@ SEEDS = int(os.environ.get("CONFORMANCE_SEEDS", "12"))
 STEPS = 150
 IDS = ["a", "b", "B", "ä"]
 HOSTS = ["host-1", "host-2"]
-EXPLOSION = FailureDetails("ValueError", "bang")
+INPUTS = [None, "1", '"' + "x" * 3000 + '"']
 
 Held = dict[tuple[str, int], Lease]
 
@@ -72,7 +92,10 @@ class Agreement:
             (8, self.lease),
             (8, self.pass_time),
             (6, self.read),
-            (4, self.query),
+            (5, self.query),
+            (8, self.steer),
+            (3, self.purge),
+            (3, self.dispatch),
             (3, self.send_again),
             (3, self.create_again),
             (3, self.commit_again),
@@ -103,14 +126,14 @@ class Agreement:
         wanted = self.some(list(range(self.partitions)), self.partitions)
         until = self.now + self.random.choice([10, 10, 10, 30, 0]) * SECOND
 
-        async def take(store: Store, held: Held) -> list[int]:
+        async def take(store: Store, held: Held) -> list[tuple[int, bool]]:
             taken = await store.lease(wanted, host, self.now, until)
             for lease in taken:
                 epochs = [old.epoch for (_, partition), old in held.items() if partition == lease.partition]
                 assert lease.epoch >= max(epochs, default=0)
                 assert (lease.host_id, lease.until) == (host, until)
                 held[host, lease.partition] = lease
-            return sorted(lease.partition for lease in taken)
+            return sorted((lease.partition, lease.is_takeover) for lease in taken)
 
         await self.both(f"lease {host} {wanted} for {until - self.now}", take)
 
@@ -133,10 +156,19 @@ class Agreement:
     # ------------------------------------------------------------------ clients
 
     async def create(self) -> None:
-        statuses = self.random.choice([TERMINAL, TERMINAL, frozenset[RuntimeStatus](), {RuntimeStatus.COMPLETED}])
-        starts = [Start(an_instance(each, created_at=self.now), frozenset(statuses)) for each in self.some(IDS, 2)]
+        starts = [self._start(each) for each in self.some(IDS, 2)]
         self.starts += starts
         await self._create(starts)
+
+    def _start(self, instance_id: str) -> Start:
+        choice = self.random.choice
+        nothing, everything = frozenset[RuntimeStatus](), frozenset(RuntimeStatus)
+        statuses = choice([TERMINAL, TERMINAL, nothing, frozenset({RuntimeStatus.COMPLETED}), everything])
+        fields = {"created_at": self.now, "input": choice(INPUTS)}
+        if self.random.random() < 0.7:
+            return Start(an_instance(instance_id, **fields), statuses)
+        start_at = self.now + self.random.randint(0, 30) * SECOND
+        return replace(a_scheduled_start(instance_id, start_at, **fields), replace=statuses)
 
     async def create_again(self) -> None:
         await self._create(self.some(self.starts, 3))
@@ -147,9 +179,18 @@ class Agreement:
 
     async def send(self) -> None:
         messages = [an_event(each) for each in self.some([*IDS, "nobody"], 3)]
-        if self.random.random() < 0.1:
-            stop = ExecutionTerminated(self.now, "enough")
-            messages = [Message(each.message_id, each.instance_id, None, stop) for each in messages]
+        self.sent += messages
+        await self._send(messages)
+
+    async def steer(self) -> None:
+        """Mostly what may have an effect; what is pointless is for whoever runs the instance to drop."""
+        messages: list[Message] = []
+        for instance_id, dump in self.some(list((await dumped(self.stores[0])).items()), 3):
+            stop = ExecutionTerminated(self.now, "enough", recursive=self.random.random() < 0.5)
+            again, pause = ExecutionRewound(self.now, "again"), ExecutionSuspended(self.now)
+            likely = {RuntimeStatus.FAILED: again, RuntimeStatus.SUSPENDED: ExecutionResumed(self.now)}
+            event = self.random.choice([likely.get(dump.instance.status, pause)] * 3 + [stop, again])
+            messages.append(replace(an_event(instance_id), event=event))
         self.sent += messages
         await self._send(messages)
 
@@ -162,7 +203,9 @@ class Agreement:
 
     async def query(self) -> None:
         maybe = self.random.random
+        parents = frozenset(self.some([*IDS, "nobody"], 3)) if maybe() < 0.3 else None
         conditions: dict[str, Any] = {
+            "parents": None if parents is None else tuple(sorted(parents)),
             "instance_ids": tuple(self.some([*IDS, "nobody"], 5)) if maybe() < 0.3 else None,
             "statuses": frozenset(self.some(list(RuntimeStatus), 3)) if maybe() < 0.4 else None,
             "prefix": self.random.choice(["a", "B", ""]) if maybe() < 0.3 else None,
@@ -178,9 +221,15 @@ class Agreement:
                 page = await store.query(InstanceQuery(after=after, **conditions))
                 pages.append(page.instances)
                 after = page.after
+            counts = await store.count(InstanceQuery(**conditions))
+            assert counts == Counter(each.status for page in pages for each in page)
             return pages
 
         await self.both(f"query {conditions}", walk)
+
+    async def purge(self) -> None:
+        some = self.some([*(await dumped(self.stores[0])), "nobody"], 3)
+        await self.both(f"purge {some}", lambda store, _: store.purge(some, self.now))
 
     # ------------------------------------------------------------------ lease holders
 
@@ -193,10 +242,10 @@ class Agreement:
             partition = partition_of(instance_id, self.partitions)
             if (host, partition) in self.held[0]:
                 batch = batches.setdefault(partition, Batch(self.held[0][host, partition], [], [], []))
-                self._run(dump[instance_id], batch)
+                self._run(dump[instance_id], dump, batch)
         await self._commit(host, list(batches.values()))
 
-    def _run(self, dump: InstanceDump, batch: Any) -> None:
+    def _run(self, dump: InstanceDump, dumps: Mapping[str, InstanceDump], batch: Any) -> None:
         events = tuple(event for row in dump.rows for event in row.events)
         state = RuntimeState(StoredInstance(dump.instance, dump.position, events))
         mail = [each for each in dump.mail if each.deliver_at is None or each.deliver_at <= self.now]
@@ -204,14 +253,28 @@ class Agreement:
             mail = mail[: self.random.randint(0, len(mail))]
         for activity in state.open_activities():
             if self.random.random() < 0.7:
-                result = TaskCompleted(self.now, activity.task_id, "1")
+                is_well = self.random.random() < 0.8
+                done, failed = (
+                    TaskCompleted(self.now, activity.task_id, "1"),
+                    TaskFailed(self.now, activity.task_id, EXPLOSION),
+                )
+                result = done if is_well else failed
                 message_id, target = activity.activity_id, activity.instance_id
                 mail.append(Message(message_id, target, activity.execution_id, result, is_stored=False))
         episode = state.accept(mail, self.now)
-        if episode.events:
-            custom_status = self.random.choice([None, "1"])
-            batch.checkpoints.append(state.apply(episode, self._actions(state), custom_status))
-            self.checkpoints.append(batch.checkpoints[-1])
+        custom_status = self.random.choice([None, "1"])
+        if episode.is_rewind:
+            kept = without_failures(events)
+            children = {each: dumps[each].instance for each in state.open_children(kept) if each in dumps}
+            numbers = range(state.automaton.next_event_id)
+            checkpoint = state.rewind(episode, kept, self._actions(state), custom_status, numbers, children)
+        elif episode.events:
+            checkpoint = state.apply(episode, self._actions(state), custom_status)
+        else:
+            checkpoint = None
+        if checkpoint is not None:
+            batch.checkpoints.append(checkpoint)
+            self.checkpoints.append(checkpoint)
         else:
             batch.discarded.extend(episode.consumed)
             batch.replies.extend(episode.replies)
@@ -223,21 +286,31 @@ class Agreement:
         end = self.random.random()
         if end < 0.15:
             unread = EventRaised(self.now, "unread")
-            return [*actions, ContinueAsNew(number, "1", (unread,) * self.random.randint(0, 2))]
+            carried = (unread,) * self.random.randint(0, 2)
+            return [
+                *actions,
+                ContinueAsNew(number, self.random.choice(INPUTS), carried, self.random.choice([None, "2"])),
+            ]
         for _ in range(self.random.choice([0, 0, 1, 1, 2, 4])):
             number += 1
-            child = CreateSubOrchestration(number, "ship", None, self.random.choice([*IDS, None]), None)
+            called, told = self.random.choice([*IDS, None]), self.random.choice([*IDS, "nobody"])
+            child = CreateSubOrchestration(number, "ship", self.random.choice(INPUTS), called, None)
             timer = CreateTimer(number, self.now + self.random.randint(0, 20) * SECOND)
-            actions.append(self.random.choice([ScheduleTask(number, "charge", None), timer, child]))
+            event = SendEvent(number, told, "hello", None)
+            actions.append(self.random.choice([ScheduleTask(number, "charge", None), timer, child, event]))
         if end < 0.45:
             failure = EXPLOSION if end < 0.2 else None
             actions.append(CompleteOrchestration(number + 1, "1", failure))
         return actions
 
     async def commit_again(self) -> None:
-        """A checkpoint that the instance has outgrown, unless its commit was refused."""
+        """A checkpoint that the instance has outgrown, unless its commit was refused.
+
+        An execution that was rewound has been at its positions before; only epochs keep its past from coming again.
+        """
         host = self.random.choice(HOSTS)
-        for checkpoint in self.some(self.checkpoints, 1):
+        rewound = {each.execution_id for each in self.checkpoints if each.replaces_history and each.events}
+        for checkpoint in self.some([each for each in self.checkpoints if each.execution_id not in rewound], 1):
             partition = partition_of(checkpoint.instance.instance_id, self.partitions)
             if (host, partition) in self.held[0]:
                 await self._commit(host, [Batch(self.held[0][host, partition], [checkpoint])])
@@ -253,6 +326,21 @@ class Agreement:
 
         moved = [checkpoint.instance.instance_id for batch in batches for checkpoint in batch.checkpoints]
         await self.both(f"commit {host} {moved}", commit)
+
+    async def dispatch(self) -> None:
+        host = self.random.choice(HOSTS)
+        for instance_id in self.some(list(await dumped(self.stores[0])), 1):
+            partition = partition_of(instance_id, self.partitions)
+            if (host, partition) not in self.held[0]:
+                return
+            checkpoints = [each for each in self.checkpoints if each.instance.instance_id == instance_id]
+            activities = [each for checkpoint in self.some(checkpoints, 2) for each in activities_of(checkpoint, 2)]
+            activities = list({each.activity_id: each for each in activities}.values())
+
+            async def count(store: Store, held: Held, lease: Any = (host, partition), some: Any = activities) -> Any:
+                return [*await store.dispatch(held[lease], some), *await store.dispatches(held[lease], some)]
+
+            await self.both(f"dispatch {host} {instance_id}", count)
 
     async def read(self) -> None:
         """By a current lease: what one that is lost reads is not said."""
@@ -383,17 +471,70 @@ class ExpiresLeasesEarly(MemoryStore):
         return await super().lease(partitions, host_id, now if until <= now else min(until, now + 3 * SECOND), until)
 
 
+class ForgetsTakeovers(MemoryStore):
+    async def lease(self, *arguments: Any) -> Any:
+        return [replace(each, is_takeover=False) for each in await super().lease(*arguments)]
+
+
+class StartsScheduledInstancesAtOnce(MemoryStore):
+    def _create(self, start: Start) -> Any:
+        return super()._create(replace(start, message=None))
+
+
+class PurgesWhateverItIsGiven(MemoryStore):
+    async def purge(self, instance_ids: Any, now: Any) -> Any:
+        await super().purge(instance_ids, now)
+        return frozenset(instance_ids)
+
+
+class ForgetsWhoCreatedWhatWasPurged(MemoryStore):
+    async def purge(self, instance_ids: Any, now: Any) -> Any:
+        outlived = set(self._outlived)
+        purged = await super().purge(instance_ids, now)
+        self._outlived = outlived
+        return purged
+
+
+class LeavesParentsWaiting(MemoryStore):
+    def _insert(self, letters: Any) -> None:
+        super()._insert([each for each in letters if not each.message.message_id.endswith(("/replaced", "/purged"))])
+
+
+class KeepsHistoriesThatAreReplaced(MemoryStore):
+    def _apply(self, checkpoint: Checkpoint, lease: Lease) -> bool:
+        return super()._apply(replace(checkpoint, replaces_history=False), lease)
+
+
+class ListsGrandchildrenToo(MemoryStore):
+    async def query(self, query: InstanceQuery) -> Any:
+        parents = query.parents and (*query.parents, *IDS)
+        return await super().query(replace(query, parents=parents))
+
+
+class CountsOneByOne(MemoryStore):
+    async def dispatch(self, lease: Lease, activities: Any) -> Any:
+        await super().dispatch(lease, activities[1:])
+        return await super().dispatch(lease, activities)
+
+
+class RewindsNothing(MemoryStore):
+    def _insert(self, letters: Any) -> None:
+        super()._insert([each for each in letters if not isinstance(each.message.event, ExecutionRewound)])
+
+
 def fields(message: Message) -> list[Any]:
     return [getattr(message, each) for each in message.__struct_fields__]
 
 
 @pytest.mark.parametrize("fault", [
     ForgetsFences, ReplacesRunningInstances, KeepsConsumedMail, DropsStartsOfOthers, ForgetsAnswers, ForgetsWhoCreated,
-    PutsCarriedMailLast, LosesThePageBoundary, ExpiresLeasesEarly,
+    PutsCarriedMailLast, LosesThePageBoundary, ExpiresLeasesEarly, ForgetsTakeovers, StartsScheduledInstancesAtOnce,
+    PurgesWhateverItIsGiven, ForgetsWhoCreatedWhatWasPurged, LeavesParentsWaiting, KeepsHistoriesThatAreReplaced,
+    ListsGrandchildrenToo, CountsOneByOne, RewindsNothing,
 ])  # fmt: skip
 def test_a_planted_fault_is_found(fault: type[MemoryStore]):
     async def look() -> None:
-        for seed in range(SEEDS):
+        for seed in range(10 * SEEDS):
             await agree(lambda: fault(2), seed)
 
     with pytest.raises((AssertionError, KeyError)):

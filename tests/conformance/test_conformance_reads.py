@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from conformance_kit import NOW, SECOND, Hub, an_event, an_instance, ids
@@ -191,6 +193,83 @@ async def test_all_conditions_of_a_query_hold_together(hub: Hub):
     assert await found(hub, instance_ids=wanted, prefix="order-4") == ["order-4"]
     assert await pages(hub, instance_ids=wanted, limit=2) == [["order-4", "order-2"], ["order-1"]]
     assert await found(hub, prefix="order-", statuses=frozenset([RuntimeStatus.COMPLETED]), limit=1) == ["order-4"]
+
+
+async def test_a_query_by_parents_finds_their_children(hub: Hub):
+    parents = ["order-1", "order-2", "ä'\"%"]
+    for each in parents:
+        await hub.create(each)
+        await hub.step(each, *[CreateSubOrchestration(k, "ship", None, f"{each}/{k}", None) for k in range(3)])
+    await hub.step("order-1/1", CompleteOrchestration(0))
+    await hub.step("order-1/2", CreateSubOrchestration(0, "pack", None, "grandchild", None))
+
+    assert await found(hub, parents=("order-1",)) == ["order-1/0", "order-1/1", "order-1/2"]
+    assert await found(hub, parents=("ä'\"%", "order-2")) == [*[f"order-2/{k}" for k in range(3)]] + [
+        f"ä'\"%/{k}" for k in range(3)
+    ]
+    assert await found(hub, parents=("order-1/2",)) == ["grandchild"]
+    assert await found(hub, parents=("grandchild", "nobody")) == []
+    assert await found(hub, parents=()) == []
+    assert await found(hub, parents=("order-1",), statuses=frozenset([RuntimeStatus.COMPLETED])) == ["order-1/1"]
+    assert await found(hub, parents=("order-1",), instance_ids=("order-1/2", "order-2/0")) == ["order-1/2"]
+    assert await pages(hub, parents=("order-1", "order-2"), prefix="order-", limit=4) == [
+        ["order-1/0", "order-1/1", "order-1/2", "order-2/0"], ["order-2/1", "order-2/2"],
+    ]  # fmt: skip
+
+
+async def test_children_that_gave_way_have_no_parent_any_more(hub: Hub):
+    await hub.create("order-17")
+    await hub.step("order-17", CreateSubOrchestration(0, "ship", None, "ship-17", None))
+    await hub.step("ship-17", CompleteOrchestration(0))
+
+    await hub.create("ship-17")
+
+    assert await found(hub, parents=("order-17",)) == []
+
+
+# ---------------------------------------------------------------------- counts
+
+
+async def test_count_tells_how_many_instances_there_are_in_each_status(hub: Hub):
+    assert await hub.store.count(InstanceQuery()) == {}
+    await some_orders(hub, 10)
+    await hub.schedule("later", NOW + SECOND)
+    for number in range(4):
+        await hub.step(f"order-{number}", CompleteOrchestration(0))
+    await hub.step("order-5", CreateTimer(0, NOW + SECOND))
+
+    counts = await hub.store.count(InstanceQuery())
+
+    assert counts == {RuntimeStatus.COMPLETED: 4, RuntimeStatus.RUNNING: 1, RuntimeStatus.PENDING: 6}
+    assert counts[RuntimeStatus.FAILED] == 0
+    await hub.reopen()
+    assert await hub.store.count(InstanceQuery(limit=1, after="no token")) == counts
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"statuses": frozenset([RuntimeStatus.COMPLETED, RuntimeStatus.FAILED])},
+        {"statuses": frozenset()},
+        {"created_from": NOW + 3 * SECOND, "created_to": NOW + 7 * SECOND},
+        {"prefix": "order-1"},
+        {"instance_ids": ("order-1", "order-8", "nobody")},
+        {"instance_ids": ()},
+        {"parents": ("order-1", "order-2")},
+        {"parents": ("order-1",), "statuses": frozenset([RuntimeStatus.RUNNING])},
+    ],
+    ids=str,
+)
+async def test_a_count_counts_what_the_query_lists(hub: Hub, conditions: dict[str, Any]):
+    await some_orders(hub, 12)
+    await hub.step("order-1", *[CreateSubOrchestration(k, "ship", None, f"ship-{k}", None) for k in range(3)])
+    for each in ("ship-1", "order-2", "order-5"):
+        await hub.step(each, CompleteOrchestration(0))
+
+    counts = await hub.store.count(InstanceQuery(**conditions))
+
+    listed = (await hub.store.query(InstanceQuery(**conditions))).instances
+    assert counts == Counter(each.status for each in listed)
 
 
 async def test_an_id_asked_for_twice_is_found_once(hub: Hub):

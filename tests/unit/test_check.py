@@ -67,7 +67,7 @@ class Life:
         episode = self.state.accept(mail, self.now)
         checkpoint = self.state.apply(episode, actions, '"secret"')
         row = (checkpoint.position, before, epoch, checkpoint.consumed, '"secret"', checkpoint.events, True)
-        self.rows = [] if checkpoint.continues_as_new else [*self.rows, HistoryRow(*row)]
+        self.rows = [] if not checkpoint.position_after else [*self.rows, HistoryRow(*row)]
         to_itself = [each for each in checkpoint.messages if each.instance_id == self.state.instance.instance_id]
         self.mail = [each for each in (*self.mail, *to_itself) if each.message_id not in checkpoint.consumed]
         self.has_open_work = checkpoint.has_open_work

@@ -104,6 +104,14 @@ class TestUserLines:
 
         assert screen.text() == ""
 
+    def test_replayed_lines_are_shown_when_asked_for(self):
+        screen = Screen()
+
+        with inside("order_flow", is_replaying=True):
+            print("again", file=LinesOf(screen.terminal, screen.out, "stdout", shows_replays=True))
+
+        assert screen.text().split()[-1] == "again"
+
     def test_what_is_printed_outside_of_functions_passes_through(self):
         screen = Screen()
 

@@ -302,12 +302,23 @@ def test_a_result_that_cannot_be_decoded_is_the_callers_to_handle():
     given(scheduled(0, "a"), completed(0, envelope)).run(orchestrator).expect_result("not today")
 
 
-@pytest.mark.parametrize("kind", [int, list[str], int | None, "int"])
-def test_an_expected_type_that_payloads_cannot_name_changes_nothing(kind: Any):
+@pytest.mark.parametrize("kind", [int, int | None, Any, object])
+def test_an_expected_type_that_fits_changes_nothing(kind: Any):
     def orchestrator(context):
         return (yield context.call_activity("a", None, kind))
 
     given(scheduled(0, "a"), completed(0, 3)).run(orchestrator).expect_result(3)
+
+
+@pytest.mark.parametrize("kind", [str, list[str], "int"])
+def test_an_expected_type_that_does_not_fit_is_raised_at_the_yield(kind: Any):
+    def orchestrator(context):
+        try:
+            return (yield context.call_activity("a", None, kind))
+        except TypeError:
+            return "raised"
+
+    given(scheduled(0, "a"), completed(0, 3)).run(orchestrator).expect_result("raised")
 
 
 def test_closing_runs_finally_and_what_it_tries_has_no_effect():

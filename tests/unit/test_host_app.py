@@ -1,10 +1,12 @@
 """An app folder becomes a loaded app, or a sentence that says why not."""
 
+import asyncio
 import os
 import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +21,12 @@ HEAD = """
 """
 
 APP = HEAD + "    app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)\n"
+
+CLIENT_OF = """
+    @app.route(route="f")
+    @app.durable_client_input(client_name="client", task_hub="{}", connection_name="Storage")
+    def f(req: func.HttpRequest, client) -> str: ...
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +49,10 @@ def write(folder: Path, **files: str) -> None:
         (folder / f"{name}.py").write_text(textwrap.dedent(text))
 
 
-def load(folder: Path, environ: dict[str, str] | None = None, only: list[str] | None = None) -> LoadedApp:
-    return load_app(folder, environ or {}, "api", only)
+def load(
+    folder: Path, environ: dict[str, str] | None = None, only: list[str] | None = None, hub: str = "TestHubName"
+) -> LoadedApp:
+    return load_app(folder, environ or {}, "api", only, hub, lambda: cast(Any, "a client"))
 
 
 def refused(folder: Path, environ: dict[str, str] | None = None) -> str:
@@ -135,6 +145,53 @@ class TestLoading:
         assert "does not serve a timerTrigger  (DF110)" in (listed["nightly"].note or "")
         assert "does not run entities  (DF110)" in (listed["counter"].note or "")
         assert not any(each.is_error for each in app.listings)
+
+    @pytest.mark.parametrize("task_hub", ["Orders", "orders", "%HUB%", "%PART%ers"])
+    def test_a_client_may_name_the_hosts_task_hub(self, tmp_path: Path, task_hub: str):
+        write(tmp_path, function_app=APP + CLIENT_OF.format(task_hub))
+
+        app = load(tmp_path, {"HUB": "Orders", "PART": "Ord"}, hub="Orders")
+
+        assert [each.client_names for each in app.http] == [("client",)]
+        assert notes(app) == {"f": None}
+
+    @pytest.mark.parametrize(("task_hub", "shown"), [("Stock", "Stock"), ("%HUB%", "Stock"), ("%NONE%", "%NONE%")])
+    def test_a_client_of_another_task_hub_puts_its_function_in_error(self, tmp_path: Path, task_hub: str, shown: str):
+        write(tmp_path, function_app=APP + CLIENT_OF.format(task_hub))
+
+        app = load(tmp_path, {"HUB": "Stock"}, hub="Orders")
+
+        (listing,) = app.listings
+        assert listing.is_error
+        assert f"task hub '{shown}', but this host runs task hub 'Orders' and no other" in (listing.note or "")
+        assert app.http == []
+
+    def test_activities_get_clients_too(self, tmp_path: Path):
+        write(
+            tmp_path,
+            function_app=APP
+            + """
+    @app.activity_trigger(input_name="name")
+    @app.durable_client_input(client_name="client")
+    def blocking(name, client, context: func.Context):
+        return [name, type(client).__name__, client.upper(), context.function_name]
+
+    @app.activity_trigger(input_name="name")
+    @app.durable_client_input(client_name="client")
+    async def awaiting(name, client):
+        return [name, client]
+    """,
+        )
+
+        app = load(tmp_path)
+
+        assert app.activities["blocking"].function(name=1) == [
+            1,
+            "SyncDurableOrchestrationClient",
+            "A CLIENT",
+            "blocking",
+        ]
+        assert asyncio.run(app.activities["awaiting"].function(name=2)) == [2, "a client"]
 
     def test_a_plain_function_app_may_register_durable_blueprints(self, tmp_path: Path):
         write(

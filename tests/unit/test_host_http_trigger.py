@@ -150,6 +150,15 @@ def test_the_client_links_to_the_origin_that_the_caller_used(user_code: UserCode
     assert call(user_code, f, client_names=("client",)).body == b"client for http://localhost:7071"
 
 
+def test_a_function_without_async_gets_a_client_that_blocks(user_code: UserCode):
+    def f(req: func.HttpRequest, client: Any) -> str:
+        return f"{type(client).__name__} of a {client.upper()}"
+
+    answer = call(user_code, f, client_names=("client",))
+
+    assert answer.body == b"SyncDurableOrchestrationClient of a CLIENT FOR HTTP://LOCALHOST:7071"
+
+
 def test_a_host_that_stops_meanwhile_is_a_503(user_code: UserCode):
     async def f(req: func.HttpRequest) -> str:
         raise HostStoppedError("stopped")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from perdure.core.records import StartPolicy
+from perdure.core.versions import VersionFailure, Versioning, VersionMatch
 from perdure.errors import AppError
 from perdure.host.host_json import HostConfig, read_host_json
 from perdure.host.settings_file import strip_json_comments
@@ -84,9 +86,33 @@ class TestHostJson:
         assert "storageProvider" in host_json(tmp_path, durable(maxQueuePollingInterval="00:00:02")).warnings[0]
 
     def test_a_setting_that_does_nothing_yet_is_named(self, tmp_path: Path):
-        assert (
-            "no effect in this version: defaultVersion" in host_json(tmp_path, durable(defaultVersion="1")).warnings[0]
+        assert "no effect in this version: notifications" in host_json(tmp_path, durable(notifications={})).warnings[0]
+
+    def test_versions_start_policy_and_limits_are_read_whatever_their_case(self, tmp_path: Path):
+        config = host_json(
+            tmp_path,
+            durable(
+                DefaultVersion="1.2",
+                versionMatchStrategy="strict",
+                versionFailureStrategy="fail",
+                overridableExistingInstanceStates="anystate",
+                maxOrchestrationActions=7,
+                httpSettings={"defaultAsyncRequestSleepTimeMilliseconds": 500},
+            ),
         )
+
+        assert config.versioning == Versioning("1.2", VersionMatch.STRICT, VersionFailure.FAIL)
+        assert (config.start_policy, config.actions_max, config.http_poll_ms) == (StartPolicy.REPLACE, 7, 500)
+        assert config.warnings == ()
+
+    @pytest.mark.parametrize("members", [{"tracing": {"traceReplayEvents": True}}, {"logReplayEvents": True}])
+    def test_replays_are_shown_when_asked_for(self, tmp_path: Path, members: dict[str, object]):
+        assert host_json(tmp_path, durable(**members)).shows_replays
+        assert not host_json(tmp_path, durable()).shows_replays
+
+    def test_a_strategy_that_does_not_exist_is_refused(self, tmp_path: Path):
+        with pytest.raises(AppError, match="versionmatchstrategy"):
+            host_json(tmp_path, durable(versionMatchStrategy="Newest"))
 
     def test_settings_of_azure_machinery_are_accepted_silently(self, tmp_path: Path):
         content = durable(extendedSessionsEnabled=True, useAppLease=False, storageProvider={"type": "mssql"})

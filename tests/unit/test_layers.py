@@ -17,16 +17,26 @@ ARROWS: dict[str, set[str]] = {
     "perdure": set(),
     "perdure.__main__": {"perdure.cli"},
     "perdure.errors": set(),
+    "perdure.state_folder": {"msgspec"},
+    "perdure.connection": {
+        "perdure.core",
+        "perdure.engine",
+        "perdure.stores",
+        "perdure.state_folder",
+        "perdure.webapi.remote",
+    },
     "perdure.core": {"msgspec"},
     "perdure.engine": {"perdure.core", "msgspec"},
     "perdure.stores": {"perdure.core", "perdure.engine.store", "perdure.engine.crossing", "msgspec"},
     SDK: {"perdure.core", "azure.functions"},
-    "perdure.host": {*HUB, SDK, "azure.functions", "starlette", "uvicorn", "uvloop"},
+    "perdure.host": {*HUB, "perdure.state_folder", SDK, "azure.functions", "starlette", "uvicorn", "uvloop"},
     "perdure.host.host": {"perdure.stores"},
+    "perdure.host.http_client": {"httpx2"},
     "perdure.webapi": {*HUB, "starlette"},
     "perdure.testing": {*HUB, "perdure.stores.memory", "perdure.host"},
     "perdure.cli": {
         *HUB,
+        "perdure.state_folder",
         "perdure.stores",
         "perdure.host",
         "perdure.webapi",
@@ -38,10 +48,11 @@ ARROWS: dict[str, set[str]] = {
 }
 
 # Imports for annotations only, against the arrows: module → what it names.
-TYPES_ONLY = {"perdure.errors": {"perdure.core"}}
+TYPES_ONLY = {"perdure": {"perdure.connection"}, "perdure.errors": {"perdure.core"}}
 
 # Imports inside a function: (module, what it imports) → why there.
 LAZY: dict[tuple[str, str], str] = {
+    ("perdure.host.http_activity", "perdure.host.http_client"): "the HTTP client is slow to load, and few apps use it",
     ("perdure.stores", "perdure.stores.sqlite"): "a hub in memory works without the sqlite3 module",
     ("perdure.stores.sqlite", "fcntl"): "is on POSIX only",
     ("perdure.stores.sqlite", "msvcrt"): "is on Windows only",
@@ -49,8 +60,10 @@ LAZY: dict[tuple[str, str], str] = {
 
 # Imports by name, which no arrow shows: module → why.
 BY_NAME = {
+    "perdure": "`perdure.connect` loads the engine, which whoever imports a module below may not need",
     "perdure.cli.main": "a command is imported when it is called, so that help and short commands answer at once",
     "perdure.host.app_folder": "the user's app",
+    "perdure.host.http_client": "azure.identity, which an app installs if it wants tokens",
     SDK: "the official submodules, reachable as attributes and seldom used",
 }
 
@@ -165,6 +178,7 @@ def test_every_lazy_import_on_the_list_is_still_there_and_has_a_reason():
         ("perdure.host.app", "import perdure.cli.start", "must not import perdure.cli.start"),
         ("perdure.testing.loop", "from perdure.stores.sqlite import X", "must not import perdure.stores.sqlite"),
         (f"{SDK}.client", "from perdure.engine.client import TaskHubClient", "must not import perdure.engine.client"),
+        ("perdure.host.http_activity", "import httpx2", "must not import httpx2"),
         ("perdure.cli.main", "def f():\n    import uvicorn", "inside a function"),
         ("perdure.engine.engine", "import_module('perdure.host')", "imports by name"),
         ("perdure.core.tasks", "import time", "must not use time"),

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import azure.durable_functions as df
@@ -18,10 +18,12 @@ from perdure.core.events import (
     TaskCompleted,
     TaskScheduled,
 )
-from perdure.core.records import HistoryRow, Instance, RuntimeStatus
+from perdure.core.records import HistoryRow, Instance, InstanceQuery, RuntimeStatus, StartPolicy
 from perdure.errors import (
     InstanceExistsError,
     InstanceFinishedError,
+    InstanceNotFailedError,
+    InstanceNotFinishedError,
     InstanceNotFoundError,
     InvalidInstanceIdError,
     StoreUnavailableError,
@@ -57,15 +59,26 @@ class RecordingHub:
         if self.error is not None:
             raise self.error
 
-    async def start(
-        self, name: str, input: str | None = None, *, instance_id: str | None = None, version: str | None = None
-    ) -> str:
-        self._note("start", name, input, instance_id, version)
-        return instance_id or "new"
+    async def start(self, name: str, input: str | None = None, **options: Any) -> str:
+        self._note("start", name, input, {key: value for key, value in options.items() if value is not None})
+        return options["instance_id"] or "new"
+
+    async def restart(self, instance_id: str, *, new_instance_id: bool = True, request_id: str | None = None) -> str:
+        self._note("restart", instance_id, new_instance_id, request_id)
+        return "new" if new_instance_id else instance_id
 
     async def get(self, instance_id: str) -> Instance | None:
         self._note("get", instance_id)
         return self.instance
+
+    async def instances(self, query: InstanceQuery) -> AsyncIterator[Instance]:
+        self._note("instances", query)
+        for number in range(3):
+            yield instance(instance_id=f"i{number}")
+
+    async def count(self, query: InstanceQuery) -> dict[RuntimeStatus, int]:
+        self._note("count", query)
+        return {RuntimeStatus.RUNNING: 2}
 
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:
         self._note("history", instance_id)
@@ -78,11 +91,30 @@ class RecordingHub:
         second = (OrchestratorStarted(NOW), TaskCompleted(NOW, 0, "3"), OrchestratorCompleted(NOW))
         return [HistoryRow(number, "e", 1, (), None, events, True) for number, events in enumerate([first, second])]
 
-    async def raise_event(self, instance_id: str, name: str, data: str | None = None) -> None:
-        self._note("raise_event", instance_id, name, data)
+    async def raise_event(
+        self, instance_id: str, name: str, data: str | None = None, *, request_id: str | None = None
+    ) -> None:
+        self._note("raise_event", instance_id, name, data, request_id)
 
-    async def terminate(self, instance_id: str, reason: str | None = None) -> None:
-        self._note("terminate", instance_id, reason)
+    async def terminate(self, instance_id: str, reason: str | None = None, *, recursive: bool = False) -> None:
+        self._note("terminate", instance_id, reason, recursive)
+
+    async def suspend(self, instance_id: str, reason: str | None = None) -> None:
+        self._note("suspend", instance_id, reason)
+
+    async def resume(self, instance_id: str, reason: str | None = None) -> None:
+        self._note("resume", instance_id, reason)
+
+    async def rewind(self, instance_id: str, reason: str | None = None) -> None:
+        self._note("rewind", instance_id, reason)
+
+    async def purge(self, instance_id: str, *, recursive: bool = False) -> int:
+        self._note("purge", instance_id, recursive)
+        return 4
+
+    async def purge_by(self, query: InstanceQuery, *, recursive: bool = False) -> int:
+        self._note("purge_by", query, recursive)
+        return 5
 
     async def wait(self, instance_id: str, timeout: timedelta | None = None) -> Instance:
         self._note("wait", instance_id, timeout)
@@ -113,7 +145,33 @@ def test_start_passes_everything_on_and_encodes_the_input_once():
     assert called("start_new", "flow", None, {"a": 1}, hub=hub) == "new"
     assert called("start_new", "flow", instance_id="mine", client_input="text", version="2", hub=hub) == "mine"
 
-    assert hub.calls == [("start", "flow", '{"a": 1}', None, None), ("start", "flow", '"text"', "mine", "2")]
+    assert hub.calls == [
+        ("start", "flow", '{"a": 1}', {}),
+        ("start", "flow", '"text"', {"instance_id": "mine", "version": "2"}),
+    ]
+
+
+def test_start_passes_on_when_under_which_rule_and_with_which_tags():
+    hub = RecordingHub()
+    late = timezone(timedelta(hours=2))
+
+    called("start_new", "flow", start_at=datetime(2030, 1, 1, 12), policy="ignore", tags={"a": "b"}, hub=hub)
+    called("start_new", "flow", start_at=datetime(2030, 1, 1, 12, tzinfo=late), request_id="r", hub=hub)
+
+    noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    assert [each[3] for each in hub.calls] == [
+        {"start_at": noon, "policy": StartPolicy.IGNORE, "tags": {"a": "b"}},
+        {"start_at": noon - timedelta(hours=2), "request_id": "r"},
+    ]
+
+
+def test_a_policy_that_there_is_not_is_refused():
+    hub = RecordingHub()
+
+    with pytest.raises(ValueError, match="overwrite"):
+        called("start_new", "flow", policy="overwrite", hub=hub)
+
+    assert hub.calls == []
 
 
 def test_start_without_input_has_none():
@@ -121,7 +179,7 @@ def test_start_without_input_has_none():
 
     called("start_new", "flow", hub=hub)
 
-    assert hub.calls == [("start", "flow", None, None, None)]
+    assert hub.calls == [("start", "flow", None, {})]
 
 
 def test_start_takes_the_decorated_function():
@@ -215,7 +273,7 @@ def test_event_data_is_encoded_once(data: Any, text: str | None):
 
     called("raise_event", "i", "E", data, hub=hub)
 
-    assert hub.calls == [("raise_event", "i", "E", text)]
+    assert hub.calls == [("raise_event", "i", "E", text, None)]
 
 
 def test_an_event_needs_a_name():
@@ -237,22 +295,176 @@ def test_an_event_to_nobody_raises_with_the_official_text(error: Exception, text
     assert caught.value.__cause__ is error
 
 
-def test_termination_passes_the_reason_on():
+def test_an_event_may_name_its_request():
     hub = RecordingHub()
 
-    called("terminate", "i", "enough", hub=hub)
-    called("terminate", "i", hub=hub)
+    called("raise_event", "i", "E", request_id="r", hub=hub)
 
-    assert hub.calls == [("terminate", "i", "enough"), ("terminate", "i", None)]
-
-
-def test_terminating_what_has_ended_is_silent():
-    called("terminate", "i", "enough", hub=RecordingHub(error=InstanceFinishedError("i", "Failed")))
+    assert hub.calls == [("raise_event", "i", "E", None, "r")]
 
 
-def test_terminating_nothing_raises_with_the_official_text():
+def test_the_reason_is_passed_on_and_may_be_left_out():
+    hub = RecordingHub()
+
+    for name in ("terminate", "suspend", "resume", "rewind"):
+        called(name, "i", "enough", hub=hub)
+        called(name, "i", hub=hub)
+    called("terminate", "i", recursive=True, hub=hub)
+
+    assert hub.calls == [
+        ("terminate", "i", "enough", False),
+        ("terminate", "i", None, False),
+        *((name, "i", reason) for name in ("suspend", "resume", "rewind") for reason in ("enough", None)),
+        ("terminate", "i", None, True),
+    ]
+
+
+@pytest.mark.parametrize("name", ["terminate", "suspend", "resume"])
+def test_steering_what_has_ended_is_silent(name: str):
+    called(name, "i", "enough", hub=RecordingHub(error=InstanceFinishedError("i", "Failed")))
+
+
+@pytest.mark.parametrize("name", ["terminate", "suspend", "resume", "restart"])
+def test_steering_nothing_raises_with_the_official_text(name: str):
     with pytest.raises(Exception, match=r"^No instance with ID 'i' found\.$"):
-        called("terminate", "i", "enough", hub=RecordingHub(error=InstanceNotFoundError("i")))
+        called(name, "i", hub=RecordingHub(error=InstanceNotFoundError("i")))
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (InstanceNotFoundError("i"), "No instance with ID i found."),
+        (
+            InstanceNotFailedError("i", "Running"),
+            'This orchestration has status Running, but only orchestrations in the "Failed" state can be rewound.',
+        ),
+    ],
+)
+def test_a_refused_rewind_raises_with_the_official_text(error: Exception, text: str):
+    with pytest.raises(DurableClientError) as caught:
+        called("rewind", "i", hub=RecordingHub(error=error))
+
+    assert str(caught.value) == text
+
+
+def test_a_restart_returns_the_new_id():
+    hub = RecordingHub()
+
+    assert called("restart", "i", hub=hub) == "new"
+    assert called("restart", "i", False, request_id="r", hub=hub) == "i"
+    assert called("restart", "i", restart_with_new_instance_id=False, hub=hub) == "i"
+    assert hub.calls == [("restart", "i", True, None), ("restart", "i", False, "r"), ("restart", "i", False, None)]
+
+
+def test_a_restart_over_an_unfinished_instance_raises():
+    with pytest.raises(DurableClientError, match="with the status Running already exists"):
+        called("restart", "i", False, hub=RecordingHub(error=InstanceExistsError("i", "Running")))
+
+
+# ---------------------------------------------------------------------- purge
+
+
+def test_a_purge_says_how_many_went():
+    hub = RecordingHub()
+
+    assert called("purge_instance_history", "i", hub=hub).instances_deleted == 4
+    assert called("purge_instance_history", "i", recursive=True, hub=hub).instances_deleted == 4
+    assert hub.calls == [("purge", "i", False), ("purge", "i", True)]
+
+
+@pytest.mark.parametrize("error", [InstanceNotFoundError("i"), InstanceNotFinishedError("i", "Running")])
+def test_what_cannot_be_purged_counts_as_none(error: Exception):
+    assert called("purge_instance_history", "i", hub=RecordingHub(error=error)).instances_deleted == 0
+
+
+def test_a_purge_by_filters_passes_them_on():
+    hub = RecordingHub()
+
+    result = called(
+        "purge_instance_history_by",
+        datetime(2026, 1, 1),
+        created_time_to=NOW,
+        runtime_status=[df.OrchestrationRuntimeStatus.Failed, "Canceled"],
+        recursive=True,
+        hub=hub,
+    )
+
+    statuses = frozenset({RuntimeStatus.FAILED})
+    query = InstanceQuery(statuses=statuses, created_from=datetime(2026, 1, 1, tzinfo=UTC), created_to=NOW, limit=500)
+    assert result.instances_deleted == 5
+    assert hub.calls == [("purge_by", query, True)]
+
+
+def test_a_purge_by_filters_needs_a_time():
+    with pytest.raises(ValueError, match=r"^created_time_from is required when purging instance history$"):
+        called("purge_instance_history_by", runtime_status=["Failed"])
+
+
+# ---------------------------------------------------------------------- lists
+
+
+def test_lists_and_counts_take_the_same_filters():
+    hub = RecordingHub()
+    east = timezone(timedelta(hours=1))
+    filters = (datetime(2026, 1, 1), datetime(2026, 1, 2, tzinfo=east), ["Running"], "order-")
+
+    found = called("get_status_by", *filters, hub=hub)
+    counts = called("count_by_status", *filters, hub=hub)
+
+    query = InstanceQuery(
+        statuses=frozenset({RuntimeStatus.RUNNING}),
+        created_from=datetime(2026, 1, 1, tzinfo=UTC),
+        created_to=datetime(2026, 1, 1, 23, tzinfo=UTC),
+        prefix="order-",
+        limit=500,
+    )
+    assert [each.instance_id for each in found] == ["i0", "i1", "i2"]
+    assert counts == {df.OrchestrationRuntimeStatus.Running: 2}
+    assert hub.calls == [("instances", query), ("count", query)]
+
+
+def test_all_are_listed_without_a_filter():
+    hub = RecordingHub()
+
+    assert len(called("get_status_all", hub=hub)) == 3
+    assert len(called("get_status_by", hub=hub)) == 3
+    assert hub.calls == [("instances", InstanceQuery(limit=500))] * 2
+
+
+def test_statuses_come_one_by_one():
+    async def first_two(client: df.DurableOrchestrationClient) -> list[str | None]:
+        found: list[str | None] = []
+        async for status in client.iter_status(instance_id_prefix="i"):
+            found.append(status.instance_id)
+            if len(found) == 2:
+                break
+        return found
+
+    assert asyncio.run(first_two(client_of(RecordingHub()))) == ["i0", "i1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        (None, None),
+        ([], None),
+        ("Failed", {RuntimeStatus.FAILED}),
+        (df.OrchestrationRuntimeStatus.Suspended, {RuntimeStatus.SUSPENDED}),
+        (("Pending", df.OrchestrationRuntimeStatus.Completed), {RuntimeStatus.PENDING, RuntimeStatus.COMPLETED}),
+        (["ContinuedAsNew", "Canceled"], set()),
+    ],
+)
+def test_statuses_may_be_members_or_names(given: Any, asked: set[RuntimeStatus] | None):
+    hub = RecordingHub()
+
+    called("get_status_by", runtime_status=given, hub=hub)
+
+    assert hub.calls[0][1].statuses == asked
+
+
+def test_a_status_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="Finished"):
+        called("get_status_by", runtime_status=["Finished"])
 
 
 # ---------------------------------------------------------------------- HTTP answers
@@ -365,14 +577,6 @@ def test_an_interval_above_the_timeout_is_refused(args: tuple[Any, ...], kwargs:
 @pytest.mark.parametrize(
     ("name", "args"),
     [
-        ("get_status_all", ()),
-        ("get_status_by", (NOW,)),
-        ("suspend", ("i", "why")),
-        ("resume", ("i", "why")),
-        ("rewind", ("i", "why")),
-        ("restart", ("i",)),
-        ("purge_instance_history", ("i",)),
-        ("purge_instance_history_by", (NOW,)),
         ("read_entity_state", (df.EntityId("n", "k"),)),
         ("signal_entity", (df.EntityId("n", "k"), "op")),
     ],

@@ -21,6 +21,8 @@ from perdure.core.codec import PayloadCodec
 from perdure.core.cursor import OrchestrationCursor
 from perdure.core.events import ExecutionStarted, OrchestratorStarted, ParentInstance
 
+RETRY = df.RetryOptions(1000, 3)
+
 bp = df.Blueprint()
 
 
@@ -77,8 +79,10 @@ def test_a_child_knows_its_parent_and_version():
     assert end.result == '["outer", "2"]'
 
 
-def test_function_context_takes_attributes_and_has_none():
-    assert value(lambda context: vars(context.function_context)) == {}
+def test_function_context_says_what_the_official_host_does():
+    assert value(lambda context: vars(context.function_context)) == {
+        "defaultHttpAsyncRequestSleepTimeMillseconds": 30_000
+    }
 
 
 # ---------------------------------------------------------------------- input
@@ -200,6 +204,14 @@ def test_a_child_is_called_by_name_or_by_function():
         (lambda c: c.create_timer("soon"), "fireAt: Expected valid datetime object but got"),
         (lambda c: c.wait_for_external_event(""), "external_event_name cannot be empty"),
         (lambda c: c.task_any([]), "task_any"),
+        (lambda c: c.wait_for_external_event("e", timeout=5), "fireAt: Expected valid datetime object but got"),
+        (lambda c: c.send_event("", "e"), "instance_id cannot be empty"),
+        (lambda c: c.send_event("i", ""), "event_name cannot be empty"),
+        (lambda c: c.send_event("@counter@k", "e"), "must not start with @"),
+        (lambda c: c.call_activity_with_retry("", RETRY), "function_name cannot be empty"),
+        (lambda c: c.call_sub_orchestrator_with_retry("s", RETRY, None, "inst1"), "must be different than"),
+        (lambda c: c.call_http("", "http://x"), "the method cannot be empty"),
+        (lambda c: c.call_http("GET", "/relative"), "'/relative' is no complete address"),
     ],
 )
 def test_wrong_arguments_are_refused_at_the_call(call: Any, message: str):
@@ -207,6 +219,23 @@ def test_wrong_arguments_are_refused_at_the_call(call: Any, message: str):
 
     assert end.failure.error_type in ("ValueError", "perdure.errors.InvalidInstanceIdError")
     assert message in end.failure.message
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: c.call_activity_with_retry("a", 3), "retry_options must be a RetryOptions, but is 3"),
+        (lambda c: c.call_http("GET", "http://x", headers={"n": 5}), "names and values of headers must be str"),
+        (lambda c: c.call_http("GET", "http://x", token_source="t"), "expected a ManagedIdentityTokenSource"),
+        (lambda c: c.call_http("GET", "http://x", {"a": 1}, is_raw_str=True), "Invalid use of 'is_raw_str' parameter"),
+        (lambda c: c.call_http("GET", "http://x", is_raw_str=True), "Invalid use of 'is_raw_str' parameter"),
+        (lambda c: c.call_http("POST", "http://x", {"a": b"x"}), "the value at $.a cannot be written as JSON (DF301)"),
+        (lambda c: c.send_event("i", "e", data={1}), "the value at $ cannot be written as JSON (DF301)"),
+        (lambda c: c.call_activity("a", {"items": [1, {2}]}), "the value at $.items[1] cannot be written as JSON"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused_at_the_call(call: Any, message: str):
+    given().run(call).expect_failure("TypeError", message)
 
 
 def test_an_empty_child_id_lets_the_engine_choose():
@@ -219,9 +248,6 @@ def test_an_empty_child_id_lets_the_engine_choose():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda c: c.call_activity_with_retry("a", df.RetryOptions(1, 1), 1),
-        lambda c: c.call_sub_orchestrator_with_retry("a", df.RetryOptions(1, 1)),
-        lambda c: c.call_http("GET", "http://localhost"),
         lambda c: c.call_entity(df.EntityId("n", "k"), "op", 1),
         lambda c: c.signal_entity(df.EntityId("n", "k"), "op", 1),
         lambda c: c.histories,

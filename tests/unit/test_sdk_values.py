@@ -1,5 +1,6 @@
 """Plain values of the SDK, and its help for an app's own tests."""
 
+from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
 
@@ -13,6 +14,10 @@ from azure.durable_functions.models import (
     TokenSource,
 )
 from azure.durable_functions.testing import orchestrator_generator_wrapper
+
+from perdure.core.retry import RetryPolicy
+
+FIRST = "first_retry_interval_in_milliseconds"
 
 
 def test_retry_options_have_the_official_properties_and_wire_form():
@@ -35,13 +40,67 @@ def test_retry_options_send_what_is_given_beyond():
         "maxRetryIntervalInMilliseconds": 3,
         "retryTimeoutInMilliseconds": 4,
     }
+    assert df.RetryOptions(1, 2, 2.0, 3, 4).to_json() == options.to_json()
     assert (options.max_retry_interval_in_milliseconds, options.retry_timeout_in_milliseconds) == (3, 4)
+
+
+def test_retry_options_can_be_set_one_by_one():
+    options = df.RetryOptions(1, 2)
+    options.first_retry_interval_in_milliseconds = 5
+    options.max_number_of_attempts = 6
+    options.backoff_coefficient = 1.5
+    options.max_retry_interval_in_milliseconds = 7
+    options.retry_timeout_in_milliseconds = 8
+
+    assert list(options.to_json().values()) == [5, 6, 1.5, 7, 8]
+    options.max_retry_interval_in_milliseconds = None
+    options.retry_timeout_in_milliseconds = None
+    assert list(options.to_json().values()) == [5, 6, 1.5]
 
 
 @pytest.mark.parametrize("interval", [0, -1])
 def test_retry_options_need_an_interval(interval: int):
-    with pytest.raises(ValueError, match=r"^first_retry_interval_in_milliseconds valuemust be greater than 0\.$"):
-        df.RetryOptions(interval, 3)
+    options = df.RetryOptions(1, 1)
+
+    for attempt in (lambda: df.RetryOptions(interval, 3), lambda: setattr(options, FIRST, interval)):
+        with pytest.raises(ValueError, match=r"^first_retry_interval_in_milliseconds valuemust be greater than 0\.$"):
+            attempt()
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "max_number_of_attempts",
+        "backoff_coefficient",
+        "max_retry_interval_in_milliseconds",
+        "retry_timeout_in_milliseconds",
+    ],
+)
+def test_retry_options_have_positive_values(name: str, value: float):
+    options = df.RetryOptions(1, 1)
+
+    for attempt in (
+        lambda: df.RetryOptions(**{FIRST: 1, "max_number_of_attempts": 1} | {name: value}),
+        lambda: setattr(options, name, value),
+    ):
+        with pytest.raises(ValueError, match=f"{name} value must be greater than 0."):
+            attempt()
+
+
+@pytest.mark.parametrize("name", ["retry_on", "give_up_on"])
+@pytest.mark.parametrize("failures", [5, (ValueError, 5), int, "ValueError"])
+def test_retry_options_take_exception_types_or_a_function(name: str, failures: Any):
+    with pytest.raises(TypeError, match=f"{name} must be an exception type, a tuple of them, or a function"):
+        df.RetryOptions(1, 1, **{name: failures})
+
+
+def test_retry_options_are_a_policy():
+    assert df.RetryOptions(5000, 3).to_policy() == RetryPolicy(timedelta(seconds=5), 3)
+    assert df.RetryOptions(500, 3, 2.5, 60_000, 3_600_000).to_policy() == RetryPolicy(
+        timedelta(seconds=0.5), 3, 2.5, timedelta(minutes=1), timedelta(hours=1)
+    )
+    assert df.RetryOptions(1e300, 3).to_policy().first_interval == timedelta.max
 
 
 def test_entity_ids_are_compared_without_the_case_of_their_names():

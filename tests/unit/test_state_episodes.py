@@ -312,7 +312,7 @@ def test_continuing_as_new_begins_again_at_position_0_with_the_carried_events_fi
 
     checkpoint = step(state, ContinueAsNew(1, "2", (event,)), received=[mail(event)], now=at(1))
 
-    assert (checkpoint.events, checkpoint.continues_as_new, checkpoint.has_open_work) == ((), True, True)
+    assert (checkpoint.events, checkpoint.position_after, checkpoint.has_open_work) == ((), 0, True)
     row = checkpoint.instance
     assert (row.input, row.created_at, row.status) == ("2", NOW, RuntimeStatus.RUNNING)
     assert row.execution_id == derived_id(EXECUTION, "next") != EXECUTION

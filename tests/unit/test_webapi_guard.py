@@ -9,6 +9,7 @@ from perdure.webapi.guard import HEADER_BYTES_MAX, HEADER_FIELDS_MAX, URL_BYTES_
 
 START = "/runtime/webhooks/durabletask/orchestrators/hello"
 STATUS = "/runtime/webhooks/durabletask/instances/x"
+RPC = "/durabletask/orchestrators/hello"
 FUNCTION = "/api/orders"
 
 HOST = ("Host", "localhost:7071")
@@ -26,6 +27,7 @@ def answer(
     *headers: tuple[str, str],
     query: str = "",
     hosts: frozenset[str] | None = None,
+    client: str | None = "127.0.0.1",
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """What a client gets for this head: status code, headers, body."""
     guard = Guard(host_app) if hosts is None else Guard(host_app, hosts=hosts)
@@ -37,6 +39,7 @@ def answer(
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+        "client": None if client is None else (client, 50123),
     }
     sent: list[dict[str, Any]] = []
 
@@ -121,7 +124,10 @@ def test_a_name_given_with_a_port_stands_for_that_port_only():
         ("Sec-Fetch-Site", "anything-new"),
     ],
 )
-@pytest.mark.parametrize("path", [START, START.upper(), "/admin/functions/hello"])
+@pytest.mark.parametrize(
+    "path",
+    [START, START.upper(), f"//{START}", START.replace("runtime", "runt\u0131me"), "/admin/functions/hello", RPC],
+)
 def test_a_foreign_page_cannot_change_anything(verb: str, header: tuple[str, str], path: str):
     code, _, body = answer(verb, path, HOST, header)
 
@@ -147,6 +153,37 @@ def test_reading_and_function_routes_are_left_to_the_browser_and_the_app():
     assert status("GET", STATUS, HOST, foreign) == 200
     assert status("POST", FUNCTION, HOST, foreign) == 200
     assert status("POST", "/runtimes", HOST, foreign) == 200
+    assert status("POST", "/durabletasks", HOST, foreign) == 200
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "127.8.9.10", "::1"])
+@pytest.mark.parametrize("host", ["localhost:7071", "127.0.0.1:7071", "[::1]:7071"])
+def test_processes_of_this_machine_reach_the_local_mount(client: str, host: str):
+    assert status("POST", RPC, ("Host", host), client=client) == 200
+
+
+@pytest.mark.parametrize("path", [RPC, RPC.upper(), f"//{RPC}", "/durabletask", RPC.replace("sk", "\u017fk")])
+@pytest.mark.parametrize("client", ["10.0.0.7", "2001:db8::1", "::ffff:10.0.0.7", "", None])
+def test_nobody_else_reaches_the_local_mount(path: str, client: str | None):
+    code, _, body = answer("GET", path, HOST, client=client)
+
+    assert (code, body) == (403, b"")
+    assert status("GET", STATUS, HOST, client=client) == 200
+
+
+@pytest.mark.parametrize(
+    "header", [("X-Forwarded-For", "10.0.0.7"), ("Forwarded", "for=10.0.0.7"), ("X-Forwarded-Host", "x")]
+)
+def test_a_proxy_of_this_machine_does_not_reach_the_local_mount_for_others(header: tuple[str, str]):
+    assert status("GET", RPC, HOST, header) == 403
+    assert status("GET", STATUS, HOST, header) == 200
+
+
+def test_the_local_mount_is_called_by_a_name_of_this_machine():
+    hosts = frozenset({"localhost", "build-server"})
+
+    assert status("GET", RPC, ("Host", "build-server"), hosts=hosts) == 403
+    assert status("GET", STATUS, ("Host", "build-server"), hosts=hosts) == 200
 
 
 def test_the_number_of_header_fields_is_limited():
@@ -172,7 +209,7 @@ def test_the_length_of_the_url_is_limited():
 
 
 def test_answers_of_the_management_api_are_not_stored_or_guessed_at():
-    for path in (STATUS, "/admin/host/status"):
+    for path in (STATUS, "/admin/host/status", RPC):
         _, headers, _ = answer("GET", path, HOST)
         assert headers[-2:] == [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 

@@ -9,8 +9,9 @@ from webapi_kit import BASE, HUB, ORIGIN, Api, running_api, running_engine
 
 from perdure.engine.thread import EngineThread
 from perdure.stores.memory import MemoryStore
+from perdure.webapi.call import BODY_BYTES_MAX
 from perdure.webapi.links import management_urls
-from perdure.webapi.routes import BODY_BYTES_MAX, ROUTES, is_management_path
+from perdure.webapi.routes import ROUTES, is_management_path
 
 JSON = "application/json; charset=utf-8"
 EVENT = {"Content-Type": "application/json"}
@@ -118,7 +119,8 @@ def test_an_unknown_orchestrator_is_refused_with_the_known_ones(api: Api):
 
     text = (
         "The function 'ekko' doesn't exist, is disabled, or is not an orchestrator function. Additional info: "
-        "The following are the known orchestrator functions: 'approval', 'broken', 'echo', 'greet'."
+        "The following are the known orchestrator functions: 'approval', 'broken', 'echo', 'family', 'greet', "
+        "'unlucky'."
     )
     assert answer.status_code == 400
     assert answer.json() == {"Message": text, "ExceptionMessage": text}
@@ -354,6 +356,28 @@ def test_a_long_list_comes_in_pages(api: Api):
     assert token == ""
 
 
+def test_pages_have_every_instance_once_while_others_are_created(api: Api):
+    async def start(ids: list[str]) -> None:
+        await asyncio.gather(*(api.client.start("approval", instance_id=each) for each in ids))
+
+    before = [f"i{number}" for number in range(95)]
+    asyncio.run(start(before))
+    seen: list[str] = []
+    token = ""
+
+    for round in range(20):
+        answer = api.get("instances?top=10&instanceIdPrefix=i", headers={"x-ms-continuation-token": token})
+        seen += [each["instanceId"] for each in answer.json()]
+        token = answer.headers.get("x-ms-continuation-token", "")
+        if not token:
+            break
+        asyncio.run(start([f"i-new-{round}"]))
+
+    assert token == ""
+    assert sorted(each for each in seen if "new" not in each) == sorted(before)
+    assert len(seen) == len(set(seen))
+
+
 def test_a_page_token_of_somebody_else_is_refused(api: Api):
     answer = api.get("instances", headers={"x-ms-continuation-token": "bnVsbA=="})
 
@@ -549,7 +573,13 @@ def test_a_path_that_is_not_utf_8_is_refused(api: Api):
         ("POST", "orchestrators/echo/y"),
         ("GET", "instances/x"),
         ("GET", "instances"),
+        ("DELETE", "instances/x"),
+        ("DELETE", "instances"),
         ("POST", "instances/x/terminate"),
+        ("POST", "instances/x/suspend"),
+        ("POST", "instances/x/resume"),
+        ("POST", "instances/x/rewind"),
+        ("POST", "instances/x/restart"),
         ("POST", "instances/x/raiseEvent/Approval"),
     ],
 )
@@ -565,34 +595,13 @@ def test_another_hub_has_no_instances(api: Api, verb: str, path: str):
 @pytest.mark.parametrize(
     ("verb", "path"),
     [
-        ("POST", "instances/{id}/suspend"),
-        ("POST", "instances/{id}/resume"),
-        ("POST", "instances/{id}/rewind"),
-        ("POST", "instances/{id}/restart"),
-        ("DELETE", "instances/{id}"),
-    ],
-)
-def test_what_is_still_to_come_says_so_once_the_instance_is_known(api: Api, verb: str, path: str):
-    api.start("approval", "x")
-
-    known, unknown = (api.request(verb, path.format(id=each)) for each in ("x", "nobody"))
-
-    assert known.status_code == 501
-    assert "not supported yet" in known.json()["Message"]
-    assert (unknown.status_code, unknown.content) == (404, b"")
-
-
-@pytest.mark.parametrize(
-    ("verb", "path"),
-    [
-        ("DELETE", "instances"),
         ("GET", "entities"),
         ("GET", "entities/a"),
         ("GET", "entities/a/b"),
         ("POST", "entities/a/b"),
     ],
 )
-def test_what_is_still_to_come_for_no_instance_in_particular_says_so(api: Api, verb: str, path: str):
+def test_what_is_still_to_come_says_so(api: Api, verb: str, path: str):
     assert api.request(verb, path).status_code == 501
 
 
@@ -625,7 +634,11 @@ def test_the_route_table_has_the_official_paths():
 def test_only_paths_below_the_prefix_are_the_management_apis():
     assert is_management_path("/RUNTIME/webhooks/durabletask")
     assert is_management_path("/runtime/webhooks/durabletask/instances")
+    assert is_management_path("/DurableTask/instances")
     assert not is_management_path("/runtime/webhooks/durabletaskx")
+    assert not is_management_path("/durabletasks")
+    assert not is_management_path("/runt\u0131me/webhoo\u212as/durabletask")
+    assert not is_management_path("/durableta\u017fk")
     assert not is_management_path("/api/runtime/webhooks/durabletask")
 
 

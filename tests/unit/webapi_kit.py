@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ import httpx2
 
 from perdure.core.codec import payloads
 from perdure.core.cursor import OrchestrationCursor
-from perdure.core.tasks import ActivityCall, EventTask
+from perdure.core.tasks import ActivityCall, EventTask, SubOrchestrationCall, TaskAll
 from perdure.engine.check import check_hub
 from perdure.engine.store import Store
 from perdure.engine.thread import EngineThread
@@ -22,6 +23,8 @@ from perdure.webapi.routes import management_app
 
 ORIGIN = "http://localhost:7071"
 BASE = "/runtime/webhooks/durabletask"
+RPC_BASE = "/durabletask"
+DEADLINE_S = 10.0
 HUB = "TestHub"
 
 Code = Generator[Any, Any, Any]
@@ -49,10 +52,32 @@ def broken(cursor: OrchestrationCursor) -> Code:
     raise ValueError("no stock")
 
 
+def unlucky(cursor: OrchestrationCursor) -> Code:
+    """Fails the first time, because its activity does."""
+    return (yield ActivityCall("fails_once", cursor.input))
+
+
+def family(cursor: OrchestrationCursor) -> Code:
+    """Has two children that wait for an event; they are called like itself and a number."""
+    ids = [f"{cursor.instance_id}-{number}" for number in (1, 2)]
+    yield TaskAll([SubOrchestrationCall("approval", None, each, None) for each in ids])
+
+
 def executor(user_code: UserCode) -> LocalExecutor:
     """Who runs these."""
-    hello = Activity("hello", lambda name: f"Hello {name}", "name")
-    return LocalExecutor({each.__name__: each for each in (echo, greet, approval, broken)}, {"hello": hello}, user_code)
+    seen: set[str] = set()
+
+    def fails_once(name: str) -> str:
+        if name not in seen:
+            seen.add(name)
+            raise ConnectionError("not this time")
+        return f"Hello {name}"
+
+    activities = (Activity("hello", lambda name: f"Hello {name}", "name"), Activity("fails_once", fails_once, "name"))
+    orchestrators = (echo, greet, approval, broken, unlucky, family)
+    return LocalExecutor(
+        {each.__name__: each for each in orchestrators}, {each.name: each for each in activities}, user_code
+    )
 
 
 @contextmanager
@@ -92,6 +117,9 @@ class Api:
     def post(self, path: str, **options: Any) -> httpx2.Response:
         return self.request("POST", path, **options)
 
+    def delete(self, path: str, **options: Any) -> httpx2.Response:
+        return self.request("DELETE", path, **options)
+
     def start(self, name: str, instance_id: str, body: str = "") -> None:
         """Start an instance and expect that to work."""
         assert self.post(f"orchestrators/{name}/{instance_id}", content=body).status_code == 202
@@ -102,6 +130,15 @@ class Api:
         answer = self.get(f"instances/{instance_id}")
         assert answer.status_code == 200, answer.text
         return answer
+
+    def until(self, instance_id: str, status: str) -> dict[str, Any]:
+        """The status of an instance once it is this one."""
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            answer = self.get(f"instances/{instance_id}")
+            if answer.content and answer.json()["runtimeStatus"] == status:
+                return answer.json()
+            assert time.monotonic() < deadline, f"{instance_id} is not {status}: {answer.text}"
 
     def ended(self, instance_id: str) -> None:
         """Wait until an instance has ended."""

@@ -16,13 +16,20 @@ _PARTIAL_LINES_MAX = 1000
 
 
 @contextmanager
-def captured(terminal: Terminal) -> Generator[None, None, None]:
-    """Send what the process prints and logs to the terminal; in the end, what was sent has been written."""
+def captured(terminal: Terminal, *, shows_replays: bool = False) -> Generator[None, None, None]:
+    """Send what the process prints and logs to the terminal; in the end, what was sent has been written.
+
+    Args:
+        shows_replays: also what orchestrators print and log while they are replayed, which they have said before.
+    """
     stdout, stderr = sys.stdout, sys.stderr
-    lines = LinesOf(terminal, stdout, "stdout"), LinesOf(terminal, stderr, "stderr")
+    lines = (
+        LinesOf(terminal, stdout, "stdout", shows_replays=shows_replays),
+        LinesOf(terminal, stderr, "stderr", shows_replays=shows_replays),
+    )
     sys.stdout, sys.stderr = lines
     root = logging.getLogger()
-    root.addHandler(_Handler(terminal))
+    root.addHandler(_Handler(terminal, shows_replays))
     root.setLevel(min(terminal.levels.lowest, logging.WARNING))
     logging.captureWarnings(True)
     try:
@@ -41,17 +48,18 @@ class LinesOf:
     Outside of calls people see such text at once, as it may be a prompt; programs only get whole lines.
     """
 
-    def __init__(self, terminal: Terminal, stream: IO[str], name: str) -> None:
+    def __init__(self, terminal: Terminal, stream: IO[str], name: str, *, shows_replays: bool = False) -> None:
         self._terminal = terminal
         self._stream = stream
         self._name = name
+        self._shows_replays = shows_replays
         self._partial: dict[int, tuple[Invocation | None, str]] = {}
 
     def write(self, text: str) -> int:
         invocation = current_invocation.get()
         if invocation is None and not self._terminal.as_json:
             self._terminal.write_raw(text)
-        elif invocation is None or not invocation.is_replaying:
+        elif invocation is None or self._shows_replays or not invocation.is_replaying:
             self._write_lines(invocation, text)
         return len(text)
 
@@ -93,9 +101,10 @@ class LinesOf:
 
 
 class _Handler(logging.Handler):
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, shows_replays: bool) -> None:
         super().__init__()
         self._terminal = terminal
+        self._shows_replays = shows_replays
         self.setFormatter(logging.Formatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -103,7 +112,7 @@ class _Handler(logging.Handler):
         try:
             if invocation is None or record.name.startswith("perdure."):
                 self._terminal.write_system_record(record)
-            elif not invocation.is_replaying:
+            elif self._shows_replays or not invocation.is_replaying:
                 for line in self.format(record).splitlines() or [""]:
                     self._terminal.write_user_line(invocation, line, record.levelno)
         except Exception:  # user data: a record whose arguments do not fit its text must not end the call that logs it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from msgspec import Struct
 from perdure.errors import AppError
 from perdure.host.host_json import HOST_JSON, read_host_json
 from perdure.host.local_settings import read_local_settings
-from perdure.host.state_folder import HostNote, StateFolder, absolute_store_url, store_file
+from perdure.state_folder import HostNote, StateFolder, absolute_store_url, store_file
 
 Command = Callable[..., None]
 
@@ -60,7 +59,7 @@ def locate(asked: Path | None, store_url: str | None, hub: str | None) -> HubLoc
     """
     app = _app_folder(asked, is_needed=store_url is None)
     state = StateFolder(app)
-    host = _running_host(state)
+    host = state.running_host()
     if store_url is not None:
         store_url = absolute_store_url(store_url)
         if host is not None and host.store != store_url:
@@ -86,21 +85,3 @@ def _app_folder(asked: Path | None, *, is_needed: bool) -> Path:
             "Name the app's folder with  --app DIR  or its store with  --store URL",
         )
     return here
-
-
-def _running_host(state: StateFolder) -> HostNote | None:
-    """The host that left a note, unless its process is gone."""
-    host = state.read_note()
-    return host if host is not None and host.url.startswith("http://") and _is_alive(host.pid) else None
-
-
-def _is_alive(pid: int) -> bool:
-    if sys.platform == "win32":
-        return True  # a signal cannot ask there, it kills; whether the host answers decides
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        pass
-    return pid > 0

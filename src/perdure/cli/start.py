@@ -69,7 +69,7 @@ def start(
     host = Host(options, os.environ)
     as_json = log_format == "json" if log_format else not sys.stdout.isatty()
     terminal = Terminal(sys.stdout, as_json=as_json, levels=LogLevels(host.config.log_levels))
-    with captured(terminal):
+    with captured(terminal, shows_replays=host.config.shows_replays):
         try:
             _run(host, terminal)
         finally:

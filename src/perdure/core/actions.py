@@ -36,13 +36,26 @@ class CancelTimer(Struct, frozen=True, gc=False):
 
 
 class CreateSubOrchestration(Struct, frozen=True, gc=False):
-    """Call a child orchestration; `instance_id` None lets the engine choose."""
+    """Call a child orchestration.
+
+    `instance_id` None lets the engine choose, `version` None takes the host's, `tags` are added to the parent's.
+    """
 
     event_id: int
     name: str
     input: str | None
     instance_id: str | None
     version: str | None
+    tags: dict[str, str] | None = None
+
+
+class SendEvent(Struct, frozen=True, gc=False):
+    """Send an external event to another instance, whether there is one or not."""
+
+    event_id: int
+    instance_id: str
+    name: str
+    input: str | None
 
 
 class CompleteOrchestration(Struct, frozen=True, gc=False):
@@ -55,13 +68,23 @@ class CompleteOrchestration(Struct, frozen=True, gc=False):
 
 
 class ContinueAsNew(Struct, frozen=True, gc=False):
-    """Begin again with `input` and an empty history; `carried` are the events that nobody has read yet."""
+    """Begin again with `input` and an empty history.
+
+    `carried` are the events that nobody has read yet; `version` None keeps the one it has.
+    """
 
     event_id: int
     input: str | None
     carried: tuple[EventRaised, ...]
+    version: str | None = None
 
 
 OrchestratorAction = (
-    ScheduleTask | CreateTimer | CancelTimer | CreateSubOrchestration | CompleteOrchestration | ContinueAsNew
+    ScheduleTask
+    | CreateTimer
+    | CancelTimer
+    | CreateSubOrchestration
+    | SendEvent
+    | CompleteOrchestration
+    | ContinueAsNew
 )

@@ -13,8 +13,12 @@ from typing import Final
 
 from perdure.core.events import (
     EventRaised,
+    EventSent,
     ExecutionCompleted,
+    ExecutionResumed,
+    ExecutionRewound,
     ExecutionStarted,
+    ExecutionSuspended,
     ExecutionTerminated,
     HistoryEvent,
     OrchestratorCompleted,
@@ -48,8 +52,11 @@ MAIL = (
     SubOrchestrationInstanceFailed,
     TimerFired,
     EventRaised,
+    ExecutionSuspended,
+    ExecutionResumed,
+    ExecutionRewound,
 )
-DECISIONS = (TaskScheduled, SubOrchestrationInstanceCreated, TimerCreated)
+DECISIONS = (TaskScheduled, SubOrchestrationInstanceCreated, TimerCreated, EventSent)
 
 LEGAL: Final[dict[tuple[str, type], str]] = {
     (UNBORN, OrchestratorStarted): STARTING,
@@ -93,17 +100,26 @@ class EventAutomaton:
         phase: one of the phases above.
         open: decisions without an answer, by their event id.
         open_activities: how many of them are activity calls.
+        is_suspended: what happens is not shown to the code.
+        rewinds: how often the execution was rewound.
+        rewinds_before: by event id, how often it had been when a decision was made; only for those made after a rewind.
         stamp: time of the last OrchestratorStarted; never goes back.
         next_event_id: every decision's id is at least this.
     """
 
-    __slots__ = ("instance_id", "next_event_id", "open", "open_activities", "phase", "stamp")
+    __slots__ = (
+        "instance_id", "is_suspended", "next_event_id", "open", "open_activities", "phase", "rewinds", "rewinds_before",
+        "stamp",
+    )  # fmt: skip
 
     def __init__(self, instance_id: str) -> None:
         self.instance_id = instance_id
         self.phase = UNBORN
         self.open: dict[int, SchedulingEvent] = {}
         self.open_activities = 0
+        self.is_suspended = False
+        self.rewinds = 0
+        self.rewinds_before: dict[int, int] = {}
         self.stamp: datetime | None = None
         self.next_event_id = 0
 
@@ -128,12 +144,19 @@ class EventAutomaton:
                     self.instance_id, f"event id {event.event_id} of {kind.__name__} is used twice"
                 )
             self.next_event_id = event.event_id + 1
-            self.open[event.event_id] = event
-            self.open_activities += kind is TaskScheduled
+            if self.rewinds:
+                self.rewinds_before[event.event_id] = self.rewinds
+            if not isinstance(event, EventSent):
+                self.open[event.event_id] = event
+                self.open_activities += kind is TaskScheduled
         elif isinstance(event, OrchestratorStarted):
             if self.stamp is not None and event.timestamp < self.stamp:
                 raise IllegalHistoryError(self.instance_id, f"time goes back from {self.stamp} to {event.timestamp}")
             self.stamp = event.timestamp
+        elif isinstance(event, ExecutionSuspended | ExecutionResumed):
+            self.is_suspended = kind is ExecutionSuspended
+        elif isinstance(event, ExecutionRewound):
+            self.rewinds += 1
 
     def answers_open(self, event: HistoryEvent) -> bool:
         """Whether `event` settles something that is open (true for events that settle nothing)."""

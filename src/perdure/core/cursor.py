@@ -7,11 +7,12 @@ Rule 2: one event at a time is applied and the code runs until it blocks again, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from heapq import heapify, heappop, heappush
 from inspect import isasyncgen, iscoroutine, isgenerator
-from typing import Any, assert_never
+from types import FrameType
+from typing import Any, Final, assert_never
 
 from perdure.core.actions import (
     CancelTimer,
@@ -21,18 +22,23 @@ from perdure.core.actions import (
     CreateTimer,
     OrchestratorAction,
     ScheduleTask,
+    SendEvent,
 )
 from perdure.core.codec import PayloadCodec
 from perdure.core.events import (
+    DecisionEvent,
     EventRaised,
+    EventSent,
     ExecutionCompleted,
+    ExecutionResumed,
+    ExecutionRewound,
     ExecutionStarted,
+    ExecutionSuspended,
     ExecutionTerminated,
     HistoryEvent,
     OrchestratorCompleted,
     OrchestratorStarted,
     ParentInstance,
-    SchedulingEvent,
     SubOrchestrationInstanceCompleted,
     SubOrchestrationInstanceCreated,
     SubOrchestrationInstanceFailed,
@@ -47,6 +53,7 @@ from perdure.core.tasks import (
     ActivityCall,
     AtomicTask,
     EventTask,
+    Routine,
     SubOrchestrationCall,
     Task,
     TaskAll,
@@ -54,7 +61,9 @@ from perdure.core.tasks import (
     TaskState,
     TimerTask,
 )
-from perdure.errors import NonDeterminismError
+from perdure.errors import NonDeterminismError, TooManyActionsError
+
+ACTIONS_MAX: Final = 100_000  # of one execution; the official extension's default
 
 Orchestrator = Callable[["OrchestrationCursor"], Any]
 """Starts user code for a cursor: returns a generator or coroutine to step, or at once the result."""
@@ -64,7 +73,11 @@ class OrchestrationCursor:
     """Steps an orchestrator through its history; `yield` and `async def` orchestrators alike.
 
     Invariants: `now` never goes back; ids of actions are given when a task is first yielded (SDK 1.x), in order, from
-    0; once `is_done`, no event changes anything.
+    0; once `is_done`, no event changes anything. The code does not run while it is suspended, nor before the first
+    event that could not suspend it: so it depends on the order of events alone, never on how they came in episodes.
+
+    Args:
+        actions_max: how many decisions an execution may make; one more fails it.
 
     Attributes:
         instance_id, name, version, parent: who runs, from ExecutionStarted.
@@ -76,12 +89,15 @@ class OrchestrationCursor:
     """
 
     __slots__ = (
-        "_actions", "_code", "_codec", "_continued", "_events_seen", "_next_id", "_orchestrator", "_saves_events",
-        "_settled", "_tasks", "_unread", "_waiters", "_waiting_for", "custom_status", "input", "instance_id",
-        "is_done", "is_replaying", "name", "now", "parent", "version",
+        "_actions", "_actions_max", "_code", "_codec", "_continued", "_events_seen", "_first_attempts",
+        "_is_beginning", "_is_held", "_is_suspended", "_next_id", "_next_version", "_orchestrator", "_replayed",
+        "_saves_events", "_settled", "_starting", "_tasks", "_unread", "_waiters", "_waiting_for", "_withheld",
+        "custom_status", "input", "instance_id", "is_done", "is_replaying", "name", "now", "parent", "version",
     )  # fmt: skip
 
-    def __init__(self, instance_id: str, orchestrator: Orchestrator, codec: PayloadCodec) -> None:
+    def __init__(
+        self, instance_id: str, orchestrator: Orchestrator, codec: PayloadCodec, actions_max: int = ACTIONS_MAX
+    ) -> None:
         self.instance_id = instance_id
         self.name = ""
         self.input: str | None = None
@@ -91,8 +107,10 @@ class OrchestrationCursor:
         self.is_replaying = False
         self.custom_status: str | None = None
         self.is_done = False
+        self._is_beginning = False
         self._orchestrator = orchestrator
         self._codec = codec
+        self._actions_max = actions_max
         self._code: Any = None
         self._waiting_for: Task | None = None
         self._actions: dict[int, OrchestratorAction] = {}  # decided, and not yet seen in the history
@@ -103,7 +121,14 @@ class OrchestrationCursor:
         self._settled = 0
         self._next_id = 0
         self._continued: str | None = None
+        self._next_version: str | None = None
         self._saves_events = True
+        self._replayed = 0
+        self._is_held = False  # not started yet, or suspended: events have to be looked at before they are applied
+        self._is_suspended = False
+        self._starting: ExecutionStarted | None = None
+        self._withheld: list[HistoryEvent] = []
+        self._first_attempts: dict[int, int] = {}
 
     # ------------------------------------------------------------------ told by the executor
 
@@ -114,18 +139,73 @@ class OrchestrationCursor:
             NonDeterminismError: the code did something else than the history says.
         """
         self.is_replaying = True
+        self._replayed = 0
         for event in events:
             self._apply(event)
+            self._replayed += 1
         leftover = [action for action in self._take_actions() if not isinstance(action, CancelTimer)]
         if leftover:
-            raise NonDeterminismError(self.instance_id, None, leftover[0])
+            raise self._deviation(None, leftover[0])
         self.is_replaying = False
 
     def advance(self, events: Iterable[HistoryEvent]) -> list[OrchestratorAction]:
         """Apply new events and return what the code decided, in order of decision."""
         for event in events:
             self._apply(event)
+        if self._starting is not None and not self._is_suspended:
+            self._begin_code()
         return self._take_actions()
+
+    def retrace(self, events: Iterable[HistoryEvent], hidden: Collection[int] = ()) -> list[HistoryEvent]:
+        """Replay `events` as far as the code goes along, and return those that it did go along with.
+
+        A decision that the code has not made is left out, with its answers; what it decided instead stays to be taken
+        by the next `advance`. At a decision that contradicts one of the code's, everything decided from there on is
+        left out. After a failure of one of the `hidden` tasks, which is left out, too, a decision must be the code's
+        in every detail: its number may have gone to another call.
+        """
+        kept: list[HistoryEvent] = []
+        confirmed: set[int] = set()
+        contradicted = is_strict = False
+        self.is_replaying = True
+        for event in events:
+            if isinstance(event, DecisionEvent):
+                action = self._peek(event)
+                if action is not None and not contradicted:
+                    contradicted = not _is_same(event, action) or (is_strict and not _asks_the_same(event, action))
+                if contradicted or action is None:
+                    continue
+                confirmed.add(event.event_id)
+            elif isinstance(event, TaskFailed | SubOrchestrationInstanceFailed) and event.task_id in hidden:
+                is_strict = True
+                continue
+            elif isinstance(event, ANSWERS) and event.task_id not in confirmed:
+                continue
+            self._apply(event)
+            kept.append(event)
+        self.is_replaying = False
+        return kept
+
+    @property
+    def pending_ids(self) -> list[int]:
+        """Numbers of the decisions, its end aside, that no history event has confirmed and nobody has taken."""
+        ends = (CancelTimer, CompleteOrchestration)
+        return [number for number, action in self._actions.items() if not isinstance(action, ends)]
+
+    @property
+    def open_ids(self) -> frozenset[int]:
+        """Numbers of the decisions that the code still expects an answer to: cancelled timers are not among them."""
+        return frozenset(self._tasks)
+
+    @property
+    def failure(self) -> FailureDetails | None:
+        """Why the code has ended, if it ended by raising and nobody has taken that decision."""
+        ends = (action.failure for action in self._actions.values() if isinstance(action, CompleteOrchestration))
+        return next(ends, None)
+
+    def first_attempt(self, task_id: int) -> int:
+        """The number of the first call that a retried or polled call belongs to; its own if it stands alone."""
+        return self._first_attempts.get(task_id, task_id)
 
     def close(self) -> None:
         """Give the code up: its `finally` blocks run, and whatever they try has no effect."""
@@ -138,11 +218,24 @@ class OrchestrationCursor:
 
     # ------------------------------------------------------------------ called by the context
 
-    def continue_as_new(self, input: str | None, *, save_events: bool = True) -> None:
+    def continue_as_new(self, input: str | None, *, save_events: bool = True, version: str | None = None) -> None:
         """Begin again with `input` (JSON text) once the code yields or returns; the first call wins."""
         if self._continued is None:
             self._continued = "null" if input is None else input
             self._saves_events = save_events
+            self._next_version = version
+
+    def send_event(self, instance_id: str, name: str, input: str | None) -> None:
+        """Send an external event (JSON text) to another instance, without waiting for anything."""
+        if not self.is_done:
+            number = self._take_number()
+            self._actions[number] = SendEvent(number, instance_id, name, input)
+
+    @property
+    def is_running(self) -> bool:
+        """The code is being run just now, so it may decide something."""
+        code = self._code
+        return self._is_beginning or getattr(code, "gi_running", False) or getattr(code, "cr_running", False)
 
     @property
     def will_continue_as_new(self) -> bool:
@@ -162,9 +255,27 @@ class OrchestrationCursor:
             waiters.remove(task)
             self._read(name, unread, task)
 
+    def wait_cancelled(self, task: EventTask) -> None:
+        """The orchestrator gave the wait `task` up."""
+        waiters = self._waiters.get(task.name.casefold())
+        if waiters and task in waiters:
+            waiters.remove(task)
+
+    def begin(self, task: Task, routine: Routine) -> None:
+        """`routine` waits for `task`, which is to be scheduled if it is not yet."""
+        self._number(task)
+        if task.id is None or isinstance(task, TimerTask):
+            return
+        if routine.first_id is None:
+            routine.first_id = task.id
+        elif task.id != routine.first_id:
+            self._first_attempts[task.id] = routine.first_id
+
     # ------------------------------------------------------------------ one event
 
     def _apply(self, event: HistoryEvent) -> None:
+        if self._is_held and self._hold(event):
+            return
         match event:
             case TaskCompleted() | SubOrchestrationInstanceCompleted():
                 self._complete(event.task_id, event.result)
@@ -172,7 +283,7 @@ class OrchestrationCursor:
                 self.now = max(self.now, event.timestamp) if self.name else event.timestamp
             case OrchestratorCompleted():
                 pass
-            case TaskScheduled() | TimerCreated() | SubOrchestrationInstanceCreated():
+            case TaskScheduled() | TimerCreated() | SubOrchestrationInstanceCreated() | EventSent():
                 self._confirm(event)
             case TimerFired():
                 self._complete(event.task_id, None)
@@ -181,23 +292,57 @@ class OrchestrationCursor:
             case TaskFailed() | SubOrchestrationInstanceFailed():
                 self._task_failed(event.task_id, event.failure)
             case ExecutionStarted():
-                self._start(event)
+                self.name, self.input, self.version, self.parent = event.name, event.input, event.version, event.parent
+                self._starting = event
+                self._is_held = True
+            case ExecutionSuspended():
+                self._is_suspended = self._is_held = True
+            case ExecutionResumed():
+                self._resumed()
+            case ExecutionRewound():
+                pass
             case ExecutionCompleted():
                 self.is_done = True
                 self._actions.pop(event.event_id, None)  # the end has no other trace in the history
             case ExecutionTerminated():
                 self.is_done = True
+                self._starting = None
+                self._is_held = False
                 self._actions.clear()  # the code did not run in the episode that ended it
             case _:
                 assert_never(event)
 
-    def _start(self, event: ExecutionStarted) -> None:
-        self.name, self.input, self.version, self.parent = event.name, event.input, event.version, event.parent
+    def _hold(self, event: HistoryEvent) -> bool:
+        """Whether `event` is kept for later: the code is suspended. If it only has not begun yet, now it does."""
+        if isinstance(event, LIFE):
+            return False
+        if not self._is_suspended:
+            self._begin_code()
+            return False
+        if not isinstance(event, MAIL):
+            return False
+        self._withheld.append(event)
+        return True
+
+    def _resumed(self) -> None:
+        self._is_suspended = self._is_held = False
+        if self._starting is not None:
+            self._begin_code()
+        withheld, self._withheld = self._withheld, []
+        for event in withheld:
+            self._apply(event)
+
+    def _begin_code(self) -> None:
+        self._starting = None
+        self._is_held = False
+        self._is_beginning = True
         try:
             code = self._orchestrator(self)
         except BaseException as error:  # user code: whatever a plain function raises fails its instance
             self._fail(error)
             return
+        finally:
+            self._is_beginning = False
         if isgenerator(code) or iscoroutine(code):
             self._code = code
             self._step(None, None)
@@ -275,10 +420,10 @@ class OrchestrationCursor:
 
     def _decoded(self, task: AtomicTask, text: str | None) -> tuple[TaskState, Any]:
         try:
-            if task.kind is not None:
-                self._codec.allow(task.kind)
-            return TaskState.SUCCEEDED, self._codec.decode(text)
-        except Exception as error:  # a class's from_json, or text that is not JSON: the orchestrator may handle it
+            if task.expected is None:
+                return TaskState.SUCCEEDED, self._codec.decode(text)
+            return TaskState.SUCCEEDED, self._codec.decode_as(text, task.expected)
+        except Exception as error:  # no JSON, not what is expected, a class's from_json: the orchestrator may handle it
             return TaskState.FAILED, error
 
     def _settle(self, task: Task, state: TaskState, result: Any) -> None:
@@ -288,11 +433,23 @@ class OrchestrationCursor:
         if waiting_for is not None and waiting_for.is_completed and not self.is_done:
             self._resume(waiting_for)
 
-    def _confirm(self, event: SchedulingEvent) -> None:
+    def _peek(self, event: DecisionEvent) -> OrchestratorAction | None:
+        """The code's decision of the same number; before it, an `ExecutionStarted` that waits is over."""
+        if self._is_held and self._starting is not None and not self._is_suspended:
+            self._begin_code()
+        return self._actions.get(event.event_id)
+
+    def _confirm(self, event: DecisionEvent) -> None:
         """During replay: the history's next decision must be the code's."""
-        action = self._actions.pop(event.event_id, None)
+        action = self._actions.get(event.event_id)
         if action is None or not _is_same(event, action):
-            raise NonDeterminismError(self.instance_id, event, action)
+            raise self._deviation(event, action)
+        del self._actions[event.event_id]
+
+    def _deviation(self, event: DecisionEvent | None, action: OrchestratorAction | None) -> NonDeterminismError:
+        frame = _innermost_frame(self._code)
+        place = None if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        return NonDeterminismError(self.instance_id, self._replayed, event, action, place, self.failure)
 
     # ------------------------------------------------------------------ stepping the code
 
@@ -329,6 +486,10 @@ class OrchestrationCursor:
             except TypeError as not_ours:
                 value, error = None, not_ours
                 continue
+            except TooManyActionsError as limit:
+                self.close()
+                self._fail(limit)
+                return
             if not task.is_completed:
                 self._waiting_for = task
                 return
@@ -338,7 +499,12 @@ class OrchestrationCursor:
                 value, error = task.result, None
 
     def _schedule(self, root: Task) -> None:
-        """Give an id and an action to every atomic task that is yielded for the first time, in list order."""
+        self._number(root)
+        if self._unread and self._waiters:
+            self._offer_unread(root)
+
+    def _number(self, root: Task) -> None:
+        """Give an id and an action to every atomic task that is waited for for the first time, in list order."""
         stack = [] if root.is_scheduled else [root]
         while stack:
             task = stack.pop()
@@ -347,21 +513,31 @@ class OrchestrationCursor:
             task.is_scheduled = True
             match task:
                 case EventTask():
-                    self._waiters.setdefault(task.name.casefold(), deque()).append(task)
+                    if not task.is_cancelled:
+                        self._waiters.setdefault(task.name.casefold(), deque()).append(task)
                 case TimerTask() if task.is_cancelled:
                     pass
                 case AtomicTask():
-                    task.id = self._next_id
-                    self._next_id += 1
+                    task.id = self._take_number()
                     self._tasks[task.id] = task
                     self._actions[task.id] = task.to_action(task.id)
                 case TaskAll() | TaskAny():
                     stack.extend(reversed(task.children))
+                case Routine():
+                    decision = task.start()
+                    if decision is not None:
+                        self._settled += 1
+                        task.settle(*decision, self._settled)
                 case _:
                     task.is_scheduled = False
                     raise TypeError(f"{type(task).__name__} is not a task that perdure knows")
-        if self._unread and self._waiters:
-            self._offer_unread(root)
+
+    def _take_number(self) -> int:
+        number = self._next_id
+        if number >= self._actions_max:
+            raise TooManyActionsError(self._actions_max)
+        self._next_id = number + 1
+        return number
 
     # ------------------------------------------------------------------ the end
 
@@ -392,17 +568,38 @@ class OrchestrationCursor:
         actions = list(self._actions.values())
         self._actions.clear()
         if self._continued is not None and self.is_done:
-            actions.append(ContinueAsNew(self._next_id, self._continued, self._carried()))
+            actions.append(ContinueAsNew(self._next_id, self._continued, self._carried(), self._next_version))
         return actions
 
     def _carried(self) -> tuple[EventRaised, ...]:
         if not self._saves_events:
             return ()
         unread = sorted((entry for queue in self._unread.values() for entry in queue), key=lambda entry: entry[0])
-        return tuple(event for _, event in unread)
+        withheld = (event for event in self._withheld if isinstance(event, EventRaised))
+        return (*(event for _, event in unread), *withheld)
 
 
-def _is_same(event: SchedulingEvent, action: OrchestratorAction) -> bool:
+# Events that say whether the code runs, and are never kept from it.
+LIFE = (
+    OrchestratorStarted, ExecutionStarted, ExecutionSuspended, ExecutionResumed, ExecutionRewound, ExecutionTerminated,
+)  # fmt: skip
+ANSWERS = (TaskCompleted, TaskFailed, SubOrchestrationInstanceCompleted, SubOrchestrationInstanceFailed, TimerFired)
+MAIL = (*ANSWERS, EventRaised)
+
+
+def _innermost_frame(code: Any) -> FrameType | None:
+    """Where a generator or coroutine of the user's is waiting, in whatever it delegates to; None if it has ended."""
+    frame: FrameType | None = None
+    while code is not None:
+        inner = getattr(code, "gi_frame", None) or getattr(code, "cr_frame", None)
+        if inner is None or inner.f_globals.get("__name__", "").startswith("perdure."):
+            break
+        frame = inner
+        code = getattr(code, "gi_yieldfrom", None) or getattr(code, "cr_await", None)
+    return frame
+
+
+def _is_same(event: DecisionEvent, action: OrchestratorAction) -> bool:
     match event:
         case TaskScheduled():
             return isinstance(action, ScheduleTask) and _same_name(event.name, action.name)
@@ -414,8 +611,21 @@ def _is_same(event: SchedulingEvent, action: OrchestratorAction) -> bool:
             )
         case TimerCreated():
             return isinstance(action, CreateTimer)
+        case EventSent():
+            return (
+                isinstance(action, SendEvent)
+                and _same_name(event.name, action.name)
+                and action.instance_id == event.instance_id
+            )
         case _:
             assert_never(event)
+
+
+def _asks_the_same(event: DecisionEvent, action: OrchestratorAction) -> bool:
+    """Whether two decisions of the same kind and name ask for the same."""
+    if isinstance(event, TimerCreated):
+        return isinstance(action, CreateTimer) and action.fire_at == event.fire_at
+    return isinstance(action, ScheduleTask | CreateSubOrchestration | SendEvent) and action.input == event.input
 
 
 def _same_name(one: str, other: str) -> bool:

@@ -47,6 +47,7 @@ class ExecutionStarted(Event, frozen=True, tag=True, omit_defaults=True, gc=Fals
     version: str | None = None
     parent: ParentInstance | None = None
     tags: dict[str, str] | None = None
+    start_at: datetime | None = None
 
 
 class ExecutionCompleted(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
@@ -59,9 +60,36 @@ class ExecutionCompleted(Event, frozen=True, tag=True, omit_defaults=True, gc=Fa
 
 
 class ExecutionTerminated(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
-    """A client asked to end the execution at once."""
+    """A client asked to end the execution at once, and if `recursive`, whatever it is waiting for.
+
+    With a `parent` it comes from there, and is meant only for the child that this call made.
+    """
 
     reason: str | None = None
+    recursive: bool = False
+    parent: ParentInstance | None = None
+
+
+class ExecutionSuspended(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """A client asked to halt the execution: until it is resumed, what happens is recorded and not shown to the code."""
+
+    reason: str | None = None
+
+
+class ExecutionResumed(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """A client asked to go on: the code now sees what happened meanwhile, in order."""
+
+    reason: str | None = None
+
+
+class ExecutionRewound(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """A client, or the `parent` that made this child, asked the failed execution to try again from where it failed.
+
+    Recorded in the history that is left when the failures are taken out of it.
+    """
+
+    reason: str | None = None
+    parent: ParentInstance | None = None
 
 
 class TaskScheduled(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
@@ -94,6 +122,7 @@ class SubOrchestrationInstanceCreated(Event, frozen=True, tag=True, omit_default
     instance_id: str
     input: str | None = None
     version: str | None = None
+    tags: dict[str, str] | None = None
 
 
 class SubOrchestrationInstanceCompleted(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
@@ -124,6 +153,15 @@ class TimerFired(Event, frozen=True, tag=True, gc=False):
     fire_at: datetime
 
 
+class EventSent(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """The orchestrator sent an external event to another instance. `input` is JSON text."""
+
+    event_id: int
+    instance_id: str
+    name: str
+    input: str | None = None
+
+
 class EventRaised(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
     """An external event arrived. `input` is JSON text."""
 
@@ -137,6 +175,9 @@ HistoryEvent = (
     | ExecutionStarted
     | ExecutionCompleted
     | ExecutionTerminated
+    | ExecutionSuspended
+    | ExecutionResumed
+    | ExecutionRewound
     | TaskScheduled
     | TaskCompleted
     | TaskFailed
@@ -145,7 +186,12 @@ HistoryEvent = (
     | SubOrchestrationInstanceFailed
     | TimerCreated
     | TimerFired
+    | EventSent
     | EventRaised
 )
 
 SchedulingEvent = TaskScheduled | SubOrchestrationInstanceCreated | TimerCreated
+"""Decisions that something answers."""
+
+DecisionEvent = SchedulingEvent | EventSent
+"""All decisions but the last."""

@@ -28,6 +28,7 @@ class FailureDetails(Struct, frozen=True, omit_defaults=True, gc=False):
         stack_trace: the traceback text of the user's frames, if there was one.
         inner: the failure that caused this one.
         is_non_retriable: no retry policy may try again.
+        bases: names, likewise qualified, of the classes between the exception's and `Exception`.
 
     Source: DurableTask.Core FailureDetails.
     """
@@ -37,11 +38,27 @@ class FailureDetails(Struct, frozen=True, omit_defaults=True, gc=False):
     stack_trace: str | None = None
     inner: FailureDetails | None = None
     is_non_retriable: bool = False
+    bases: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, error: BaseException, *, is_non_retriable: bool = False) -> FailureDetails:
         """The failure that `error` and its causes amount to."""
         return _details(error, CAUSES_MAX, is_non_retriable)
+
+    def is_caused_by(self, kind: type[BaseException]) -> bool:
+        """Whether this or one of its causes was raised as `kind`, or as a class derived from it.
+
+        Classes are compared by name, and none is looked up.
+        """
+        if kind in (Exception, BaseException):
+            return True
+        names = {kind.__name__, qualified_name(kind)}
+        failure: FailureDetails | None = self
+        while failure is not None:
+            if failure.error_type in names or not names.isdisjoint(failure.bases):
+                return True
+            failure = failure.inner
+        return False
 
 
 class TaskFailedError(Exception):
@@ -64,15 +81,17 @@ class TaskFailedError(Exception):
         self.message = details.message
         self.stack_trace = details.stack_trace
 
+    @property
+    def cause(self) -> FailureDetails | None:
+        """The failure that caused this one, or None."""
+        return self.details.inner
+
     def is_caused_by(self, kind: type[BaseException]) -> bool:
-        """Whether the failure or one of its causes was raised as `kind` (compared by name, never imported)."""
-        names = {kind.__name__, qualified_name(kind)}
-        failure: FailureDetails | None = self.details
-        while failure is not None:
-            if failure.error_type in names:
-                return True
-            failure = failure.inner
-        return False
+        """Whether the failure or one of its causes was raised as `kind`, or as a class derived from it.
+
+        Classes are compared by name, and none is looked up.
+        """
+        return self.details.is_caused_by(kind)
 
 
 def activity_failed(name: str, details: FailureDetails) -> TaskFailedError:
@@ -100,7 +119,12 @@ def _details(error: BaseException, depth: int, is_non_retriable: bool) -> Failur
         stack_trace="".join(traceback.format_tb(_users_part(error.__traceback__))) or None,
         inner=_details(cause, depth - 1, False) if cause is not None and depth > 1 else None,
         is_non_retriable=is_non_retriable,
+        bases=tuple(qualified_name(each) for each in type(error).__mro__[1:] if _is_telling(each)),
     )
+
+
+def _is_telling(base: type) -> bool:
+    return issubclass(base, BaseException) and base not in (Exception, BaseException)
 
 
 def _users_part(trace: TracebackType | None) -> TracebackType | None:

@@ -14,8 +14,12 @@ from typing import Any, assert_never
 
 from perdure.core.events import (
     EventRaised,
+    EventSent,
     ExecutionCompleted,
+    ExecutionResumed,
+    ExecutionRewound,
     ExecutionStarted,
+    ExecutionSuspended,
     ExecutionTerminated,
     HistoryEvent,
     OrchestratorCompleted,
@@ -75,7 +79,8 @@ def _row(event: HistoryEvent, show_input: bool, show_output: bool) -> Row | None
         case OrchestratorStarted() | OrchestratorCompleted():
             return None
         case ExecutionStarted():
-            row |= {"FunctionName": event.name, "Correlation": None, "ScheduledStartTime": None, "Generation": 0}
+            start_at = None if event.start_at is None else time_text(event.start_at)
+            row |= {"FunctionName": event.name, "Correlation": None, "ScheduledStartTime": start_at, "Generation": 0}
             row |= _input(event.input, show_input)
         case TaskScheduled():
             row |= {"Name": event.name} | _input(event.input, show_input)
@@ -89,7 +94,9 @@ def _row(event: HistoryEvent, show_input: bool, show_output: bool) -> Row | None
             row |= {"FireAt": time_text(event.fire_at)}
         case EventRaised():
             row |= {"Name": event.name} | _input(event.input, show_input)
-        case ExecutionTerminated():
+        case EventSent():
+            row |= {"Name": event.name, "InstanceId": event.instance_id} | _input(event.input, show_input)
+        case ExecutionTerminated() | ExecutionSuspended() | ExecutionResumed() | ExecutionRewound():
             row |= {"Reason": event.reason}
         case ExecutionCompleted():
             row |= {"OrchestrationStatus": str(event.status)} | _result(event.result, show_output)

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from perdure.core.events import HistoryEvent, ParentInstance
+from perdure.core.events import ExecutionRewound, HistoryEvent, ParentInstance
 from perdure.core.failures import FailureDetails
 
 
@@ -22,6 +22,7 @@ class RuntimeStatus(StrEnum):
 
     PENDING = "Pending"
     RUNNING = "Running"
+    SUSPENDED = "Suspended"
     COMPLETED = "Completed"
     FAILED = "Failed"
     TERMINATED = "Terminated"
@@ -35,6 +36,21 @@ class RuntimeStatus(StrEnum):
 TERMINAL = frozenset({RuntimeStatus.COMPLETED, RuntimeStatus.FAILED, RuntimeStatus.TERMINATED})
 
 
+class StartPolicy(StrEnum):
+    """What becomes of a start whose instance id is taken by an instance that has not ended."""
+
+    REJECT = "reject"
+    IGNORE = "ignore"
+    REPLACE = "replace"
+
+
+def takes_mail(status: RuntimeStatus, event: HistoryEvent) -> bool:
+    """Whether an instance in `status` can still do something with `event`: what has ended only a rewind reaches."""
+    if isinstance(event, ExecutionRewound):
+        return status is RuntimeStatus.FAILED
+    return not status.is_terminal
+
+
 class Instance(Struct, frozen=True, gc=False):
     """The row that everyone queries: an orchestration as its last checkpoint left it.
 
@@ -43,6 +59,7 @@ class Instance(Struct, frozen=True, gc=False):
         created_by: id of the request that made the row; a repeated request recognises its own work by it.
         output: JSON text: the result, the failure's sentence, or the reason of a termination.
         created_at: kept over all generations.
+        start_at: its code does not run before this time; None for at once.
     """
 
     instance_id: str
@@ -60,6 +77,7 @@ class Instance(Struct, frozen=True, gc=False):
     parent: ParentInstance | None = None
     tags: dict[str, str] | None = None
     completed_at: datetime | None = None
+    start_at: datetime | None = None
 
 
 class Message(Struct, frozen=True, gc=False):
@@ -101,14 +119,15 @@ class Checkpoint(Struct, frozen=True, gc=False):
         instance: the row as it will be.
         execution_id, position: what the stored row must still say, or the checkpoint is stale. `position` counts the
             checkpoints of that execution so far.
-        events: the episode's delta of history.
+        events: the episode's delta of history, or if that is replaced, the whole of it.
         messages: mail to store, timers (mail to oneself) included.
         children: rows of child orchestrations to insert; a terminal instance in the way is replaced, any other stays.
         activities: calls that may start once this is durable. They need no row: the history says that they are open.
         consumed: ids of stored mail that this episode used up or made obsolete.
         has_open_work: the instance goes on without mail: it has open activities, or a generation to begin.
         changes_open_work: `has_open_work` may differ from what the row says; a store may leave its index alone if not.
-        continues_as_new: the stored history is replaced by nothing, and the row starts again at position 0.
+        replaces_history: the stored history goes; the row, with another execution id and input perhaps, stands at
+            position 1 with `events` as its first checkpoint, or at position 0 if there are none.
     """
 
     instance: Instance
@@ -121,16 +140,26 @@ class Checkpoint(Struct, frozen=True, gc=False):
     consumed: tuple[str, ...] = ()
     has_open_work: bool = False
     changes_open_work: bool = True
-    continues_as_new: bool = False
+    replaces_history: bool = False
+
+    @property
+    def position_after(self) -> int:
+        """What the stored row says once this is applied."""
+        return int(bool(self.events)) if self.replaces_history else self.position + 1
 
 
 class Lease(Struct, frozen=True, gc=False):
-    """The right to run a partition until a time; `epoch` fences out former holders and is never used twice."""
+    """The right to run a partition until a time.
+
+    `epoch` fences out former holders and is never used twice. `is_takeover`: the last holder did not give the lease up,
+    so it may have died of what it was running.
+    """
 
     partition: int
     host_id: str
     epoch: int
     until: datetime
+    is_takeover: bool = False
 
 
 class Batch(Struct, frozen=True, gc=False):
@@ -173,20 +202,30 @@ class MailPage(Struct, frozen=True):
 
 
 class Start(Struct, frozen=True):
-    """A request to create an instance; `replace` are the statuses that an existing one may have to give way."""
+    """A request to create an instance.
+
+    Attributes:
+        replace: statuses in which an existing instance gives way.
+        message: what starts the instance when its time comes; without one its row does, at once.
+    """
 
     instance: Instance
     replace: frozenset[RuntimeStatus] = TERMINAL
+    message: Message | None = None
 
 
 class InstanceQuery(Struct, frozen=True):
-    """Which instances to list: all given conditions hold. Times are inclusive; pages are in order of creation."""
+    """Which instances to list: all given conditions hold. Times are inclusive; pages are in order of creation.
+
+    `parents` are ids of instances whose children are wanted.
+    """
 
     instance_ids: tuple[str, ...] | None = None
     statuses: frozenset[RuntimeStatus] | None = None
     created_from: datetime | None = None
     created_to: datetime | None = None
     prefix: str | None = None
+    parents: tuple[str, ...] | None = None
     limit: int = 100
     after: str | None = None
 

@@ -12,10 +12,11 @@ from enum import IntEnum
 from typing import Any, Protocol
 
 from perdure.core.actions import CreateSubOrchestration, CreateTimer, OrchestratorAction, ScheduleTask
+from perdure.core.conversion import ExpectedType
 
 
 class Listener(Protocol):
-    """The cursor, told what the orchestrator does with a task besides waiting for it."""
+    """The cursor, told what happens to a task besides being waited for."""
 
     def timer_cancelled(self, timer: TimerTask) -> None:
         """The orchestrator gave `timer` up."""
@@ -23,6 +24,14 @@ class Listener(Protocol):
 
     def event_asked_for(self, task: EventTask) -> None:
         """The orchestrator looks whether `task` has its event."""
+        ...
+
+    def wait_cancelled(self, task: EventTask) -> None:
+        """The orchestrator gave the wait `task` up."""
+        ...
+
+    def begin(self, task: Task, routine: Routine) -> None:
+        """`routine` waits for `task`, which is to be scheduled if it is not yet."""
         ...
 
 
@@ -52,7 +61,7 @@ class Task:
         self.state = TaskState.RUNNING
         self.result: Any = None
         self.settled_at: int | None = None
-        self.waiting: list[TaskAll | TaskAny] = []
+        self.waiting: list[TaskAll | TaskAny | Routine] = []
 
     @property
     def is_completed(self) -> bool:
@@ -87,13 +96,13 @@ class Task:
 
 
 class AtomicTask(Task):
-    """One decision of the orchestrator, answered by one event."""
+    """One decision of the orchestrator, answered by one event; `expected` is what its result is to become."""
 
-    __slots__ = ("kind",)
+    __slots__ = ("expected",)
 
-    def __init__(self, kind: type | None = None) -> None:
+    def __init__(self, expected: ExpectedType | None = None) -> None:
         super().__init__()
-        self.kind = kind
+        self.expected = expected
 
     def to_action(self, event_id: int) -> OrchestratorAction:
         """The action that puts this task into the history."""
@@ -105,8 +114,8 @@ class ActivityCall(AtomicTask):
 
     __slots__ = ("input", "name")
 
-    def __init__(self, name: str, input: str | None, kind: type | None = None) -> None:
-        super().__init__(kind)
+    def __init__(self, name: str, input: str | None, expected: ExpectedType | None = None) -> None:
+        super().__init__(expected)
         self.name = name
         self.input = input
 
@@ -117,19 +126,26 @@ class ActivityCall(AtomicTask):
 class SubOrchestrationCall(AtomicTask):
     """A call of a child orchestration; `input` is JSON text."""
 
-    __slots__ = ("input", "instance_id", "name", "version")
+    __slots__ = ("input", "instance_id", "name", "tags", "version")
 
     def __init__(
-        self, name: str, input: str | None, instance_id: str | None, version: str | None, kind: type | None = None
+        self,
+        name: str,
+        input: str | None,
+        instance_id: str | None,
+        version: str | None,
+        expected: ExpectedType | None = None,
+        tags: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(kind)
+        super().__init__(expected)
         self.name = name
         self.input = input
         self.instance_id = instance_id
         self.version = version
+        self.tags = tags
 
     def to_action(self, event_id: int) -> OrchestratorAction:
-        return CreateSubOrchestration(event_id, self.name, self.input, self.instance_id, self.version)
+        return CreateSubOrchestration(event_id, self.name, self.input, self.instance_id, self.version, self.tags)
 
 
 class TimerTask(AtomicTask):
@@ -166,12 +182,25 @@ class EventTask(AtomicTask):
     code yields next, or looks at.
     """
 
-    __slots__ = ("cursor", "name")
+    __slots__ = ("cursor", "is_cancelled", "name")
 
-    def __init__(self, name: str, cursor: Listener, kind: type | None = None) -> None:
-        super().__init__(kind)
+    def __init__(self, name: str, cursor: Listener, expected: ExpectedType | None = None) -> None:
+        super().__init__(expected)
         self.name = name
         self.cursor = cursor
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Give the wait up: no event goes to it any more; cancelling twice does nothing.
+
+        Raises:
+            ValueError: it has its event already.
+        """
+        if self.state is not TaskState.RUNNING:  # to look at `is_completed` would be to read an event that is kept
+            raise ValueError("Cannot cancel a completed task.")
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            self.cursor.wait_cancelled(self)
 
     @property
     def is_completed(self) -> bool:
@@ -180,14 +209,38 @@ class EventTask(AtomicTask):
         return self.state is not TaskState.RUNNING
 
 
-class TaskAll(Task):
-    """Succeeds with the results in order when all children have, and fails with the first that fails."""
+class CompoundTask(Task):
+    """A task made of others.
 
-    __slots__ = ("children", "open")
+    Attributes:
+        children: the others, as listed.
+    """
+
+    __slots__ = ("children",)
 
     def __init__(self, children: Iterable[Task]) -> None:
         super().__init__()
         self.children = _tasks(children)
+
+    @property
+    def pending_tasks(self) -> set[Task]:
+        """The children that are open."""
+        return {each for each in self.children if each.state is TaskState.RUNNING}
+
+    @property
+    def completed_tasks(self) -> list[Task]:
+        """The children that have succeeded or failed, in that order."""
+        settled = (each for each in self.children if each.state is not TaskState.RUNNING)
+        return sorted(settled, key=lambda task: task.settled_at or 0)
+
+
+class TaskAll(CompoundTask):
+    """Succeeds with the results in order when all children have, and fails with the first that fails."""
+
+    __slots__ = ("open",)
+
+    def __init__(self, children: Iterable[Task]) -> None:
+        super().__init__(children)
         self.open = 0
         for child in self.children:
             if child.state is TaskState.RUNNING:
@@ -208,14 +261,13 @@ class TaskAll(Task):
         return None if self.open else (TaskState.SUCCEEDED, [each.result for each in self.children])
 
 
-class TaskAny(Task):
+class TaskAny(CompoundTask):
     """Succeeds with the child that settles first, whether that succeeded or failed."""
 
-    __slots__ = ("children",)
+    __slots__ = ()
 
     def __init__(self, children: Iterable[Task]) -> None:
-        super().__init__()
-        self.children = _tasks(children)
+        super().__init__(children)
         if not self.children:
             raise ValueError("task_any needs at least one task: an empty list could never complete.")
         for child in self.children:
@@ -227,6 +279,48 @@ class TaskAny(Task):
     def child_settled(self, child: Task) -> tuple[TaskState, Any] | None:
         """What this composite becomes now that `child` has settled."""
         return TaskState.SUCCEEDED, child
+
+
+class Routine(Task):
+    """Succeeds or fails as a small piece of orchestrator code does, which runs beside the orchestrator's own.
+
+    Retries and the polling of HTTP calls are such pieces. The code is begun when this task is first waited for, and
+    goes on whenever the task that it yielded has settled; its tasks are numbered as they are begun.
+
+    Attributes:
+        first_id: id of the first task that it began, None before.
+    """
+
+    __slots__ = ("_code", "_cursor", "first_id")
+
+    def __init__(self, code: Generator[Task, Any, Any], cursor: Listener) -> None:
+        super().__init__()
+        self._code = code
+        self._cursor = cursor
+        self.first_id: int | None = None
+
+    def start(self) -> tuple[TaskState, Any] | None:
+        """Begin the code; what this task becomes at once, or None while it is open."""
+        return self._run(None, None)
+
+    def child_settled(self, child: Task) -> tuple[TaskState, Any] | None:
+        """What this task becomes now that `child` has settled, or None while it is open."""
+        failed = child.state is TaskState.FAILED
+        return self._run(None, child.result) if failed else self._run(child.result, None)
+
+    def _run(self, value: Any, error: BaseException | None) -> tuple[TaskState, Any] | None:
+        while True:
+            try:
+                task = self._code.send(value) if error is None else self._code.throw(error)
+                self._cursor.begin(task, self)
+            except StopIteration as stop:
+                return TaskState.SUCCEEDED, stop.value
+            except Exception as raised:  # the failure that it gives up with, or what a user's predicate raised
+                return TaskState.FAILED, raised
+            if task.state is TaskState.RUNNING:
+                task.waiting.append(self)
+                return None
+            value, error = (None, task.result) if task.state is TaskState.FAILED else (task.result, None)
 
 
 def _first_settled(tasks: Iterable[Task]) -> Task | None:

@@ -4,12 +4,13 @@ Rule 1: a finding is a defect or damage. Nothing that a healthy hub passes throu
 Rule 2: a claim about one instance is judged on its own snapshot. A claim about two, whose snapshots are of different
         moments, counts only if a second walk in the same order finds it again and neither has moved on meanwhile.
 
-What the stored data do not show is not checked: cancelled timers and waits for external events leave no trace, and mail
-to an instance that does not exist is in no snapshot.
+What the stored data do not show is not checked: cancelled timers and waits for external events leave no trace, nor does
+what a rewind has taken out of a history, and mail to an instance that does not exist is in no snapshot.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
@@ -18,7 +19,9 @@ from msgspec import Struct
 from perdure.core.automaton import ANSWERS, ENDED, IDLE, LEGAL, EventAutomaton
 from perdure.core.events import (
     ExecutionCompleted,
+    ExecutionRewound,
     ExecutionStarted,
+    ExecutionTerminated,
     HistoryEvent,
     ParentInstance,
     SubOrchestrationInstanceCompleted,
@@ -40,7 +43,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "F1": "Its checkpoints were committed under epochs that never go back.",
     "M1": "A message is consumed once, and then it is gone.",
     "M3": "Mail lies in the mailbox that it is addressed to.",
-    "T1": "No timer fires early.",
+    "T1": "No timer fires early, and nothing begins before it is to start.",
     "L3": "What is not over has something that wakes it, and what has nothing to do is not marked as having it.",
     "P1": "Parent and child know of each other.",
     "P2": "A child that has ended has answered its parent.",
@@ -49,6 +52,10 @@ INVARIANTS: Final[dict[str, str]] = {
 
 PAYLOADS = frozenset({"input", "output", "custom_status", "failure", "tags"})  # a finding may be shown to anyone
 PARENTS_PER_QUERY = 100
+
+# After the execution's own: the number of the timer, and if it was set anew by a rewind, which that was.
+TIMER_ID = re.compile(r"[0-9]+(/r[0-9]+)?")
+REWINDS = re.compile(r"/r[0-9]+$")  # what the calls of a rewound execution have after its id
 
 
 class Finding(Struct, frozen=True, order=True):
@@ -105,6 +112,7 @@ def _check_instance(dump: InstanceDump, automaton: EventAutomaton) -> Iterator[t
         return
     if dump.rows:
         yield from _check_fold(dump, automaton)
+        yield from _check_start(dump.rows[0])
     elif dump.instance.status.is_terminal:
         yield "S1", f"the row says {dump.instance.status}, but there is no history"
     yield from _check_wake_up(dump, automaton)
@@ -145,8 +153,8 @@ def _check_mail(dump: InstanceDump) -> Iterator[tuple[str, str]]:
 
 def _is_timer(message_id: str, row: HistoryRow) -> bool:
     """A cancelled timer may be consumed again: cancelling leaves no trace, so whoever loads the history repeats it."""
-    execution_id, _, task_id = message_id.rpartition("/")
-    return execution_id == row.execution_id and task_id.isdigit()
+    prefix = f"{row.execution_id}/"
+    return message_id.startswith(prefix) and TIMER_ID.fullmatch(message_id, len(prefix)) is not None
 
 
 def _replay(rows: tuple[HistoryRow, ...], automaton: EventAutomaton) -> tuple[str, str] | None:
@@ -181,11 +189,20 @@ def _check_fold(dump: InstanceDump, automaton: EventAutomaton) -> Iterator[tuple
             yield "S1", f"the row's {field} does not follow from history{values}"
 
 
+def _check_start(row: HistoryRow) -> Iterator[tuple[str, str]]:
+    if any(isinstance(event, ExecutionTerminated) for event in row.events):
+        return  # that may come before the start
+    start = next(event for event in row.events if isinstance(event, ExecutionStarted))
+    if start.start_at is not None and row.events[0].timestamp < start.start_at:
+        yield "T1", f"it began at {row.events[0].timestamp}, before {start.start_at}"
+
+
 def _fold(rows: tuple[HistoryRow, ...], automaton: EventAutomaton) -> dict[str, Any]:
     """What the row must say after a legal history, but for the time of its creation, which survives generations."""
     start = next(event for event in rows[0].events if isinstance(event, ExecutionStarted))
     ends = rows[-1].events if automaton.phase == ENDED else ()
     end = next((event for event in ends if isinstance(event, ExecutionCompleted)), None)
+    going_on = RuntimeStatus.SUSPENDED if automaton.is_suspended else RuntimeStatus.RUNNING
     return {
         "execution_id": start.execution_id,
         "name": start.name,
@@ -193,9 +210,10 @@ def _fold(rows: tuple[HistoryRow, ...], automaton: EventAutomaton) -> dict[str, 
         "version": start.version,
         "parent": start.parent,
         "tags": start.tags,
+        "start_at": start.start_at,
         "custom_status": rows[-1].custom_status,
         "updated_at": automaton.stamp,
-        "status": RuntimeStatus.RUNNING if end is None else end.status,
+        "status": going_on if end is None else end.status,
         "output": None if end is None else end.result,
         "failure": None if end is None else end.failure,
         "completed_at": None if end is None else end.timestamp,
@@ -247,7 +265,8 @@ class _Walk:
         self.findings: list[Finding] = []
         self._unreadable: set[str] = set()
         self._calls: set[str] = set()
-        self._starts: set[str] = set()
+        self._asked: set[str] = set()
+        self._rewound: set[str] = set()
         self._awaited: dict[str, _Awaited] = {}
         self._children: dict[str, tuple[int, bool]] = {}
         self._links: dict[str, tuple[str, ParentInstance]] = {}
@@ -273,27 +292,29 @@ class _Walk:
             self._children[call] = (dump.position, instance.status.is_terminal)
             self._links[call] = (instance.instance_id, instance.parent)
         for message in dump.mail:
-            if isinstance(message.event, ExecutionStarted) and message.event.parent is not None:
-                self._starts.add(_call(message.event.parent.execution_id, message.event.parent.task_id))
+            event = message.event
+            if isinstance(event, ExecutionStarted | ExecutionRewound) and event.parent is not None:
+                self._asked.add(_call(event.parent.execution_id, event.parent.task_id))
 
     def _note_parent(self, dump: InstanceDump, automaton: EventAutomaton) -> None:
         instance = dump.instance
+        if automaton.rewinds:
+            self._rewound.add(instance.instance_id)
         for row in dump.rows:
             for event in row.events:
                 if type(event) is SubOrchestrationInstanceCreated:
-                    self._calls.add(_call(instance.execution_id, event.event_id))
+                    self._calls.add(_own_call(instance.execution_id, automaton, event.event_id))
         if instance.status.is_terminal:
             return
         answered = {
-            message.event.task_id
+            _call(message.execution_id or instance.execution_id, message.event.task_id)
             for message in dump.mail
             if isinstance(message.event, SubOrchestrationInstanceCompleted | SubOrchestrationInstanceFailed)
-            and message.execution_id in (None, instance.execution_id)
         }
         for task_id, decision in automaton.open.items():
-            if isinstance(decision, SubOrchestrationInstanceCreated) and task_id not in answered:
-                awaited = _Awaited(instance.instance_id, dump.position, task_id, decision.instance_id)
-                self._awaited[_call(instance.execution_id, task_id)] = awaited
+            call = _own_call(instance.execution_id, automaton, task_id)
+            if isinstance(decision, SubOrchestrationInstanceCreated) and call not in answered:
+                self._awaited[call] = _Awaited(instance.instance_id, dump.position, task_id, decision.instance_id)
 
     async def suspicions(self, store: InstanceStore) -> set[_Suspicion]:
         """What does not fit together between parents and children, as this walk saw them."""
@@ -302,8 +323,10 @@ class _Walk:
     def _unanswered(self) -> Iterator[_Suspicion]:
         for call, awaited in self._awaited.items():
             child = self._children.get(call)
-            if call in self._starts or (child is not None and not child[1]):
+            if call in self._asked or (child is not None and not child[1]):
                 continue
+            if child is None and awaited.parent_id in self._rewound:
+                continue  # perhaps it was purged, and is being asked to try again, in mail to nobody
             moments = (awaited.position, child)
             waits = f"it is stuck: it waits for task {awaited.task_id}, its child '{awaited.child_id}', "
             if child is None:
@@ -314,21 +337,34 @@ class _Walk:
                 yield _Suspicion(Finding(awaited.parent_id, "P2", sentence), moments)
 
     async def _unknown_children(self, store: InstanceStore) -> AsyncIterator[_Suspicion]:
-        """Children whose parent is still in the execution that they name, and does not know them."""
-        links = [link for call, link in self._links.items() if call not in self._calls]
+        """Children whose parent is still in the execution that they name, and does not know them.
+
+        A rewind may have taken the call out of the parent's history while the child went on.
+        """
+        links = [
+            link
+            for call, link in self._links.items()
+            if call not in self._calls and link[1].instance_id not in self._rewound
+        ]
         for start in range(0, len(links), PARENTS_PER_QUERY):
             some = links[start : start + PARENTS_PER_QUERY]
             parent_ids = tuple({parent.instance_id for _, parent in some} - self._unreadable)
             page = await store.query(InstanceQuery(instance_ids=parent_ids, limit=PARENTS_PER_QUERY))
             executions = {each.instance_id: each.execution_id for each in page.instances}
             for child_id, parent in some:
-                if executions.get(parent.instance_id) == parent.execution_id:
+                if executions.get(parent.instance_id) in (parent.execution_id, REWINDS.sub("", parent.execution_id)):
                     sentence = f"its parent '{parent.instance_id}' has no task {parent.task_id} that called it"
                     yield _Suspicion(Finding(child_id, "P1", sentence))
 
 
 def _call(execution_id: str, task_id: int) -> str:
     return f"{execution_id}/{task_id}"
+
+
+def _own_call(execution_id: str, automaton: EventAutomaton, task_id: int) -> str:
+    """A call as `RuntimeState.call_id` names it, by the history that `automaton` has seen."""
+    rewinds = automaton.rewinds_before.get(task_id)
+    return _call(execution_id if rewinds is None else f"{execution_id}/r{rewinds}", task_id)
 
 
 def _shortened(positions: list[int]) -> str:

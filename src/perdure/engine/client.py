@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from datetime import timedelta
+import threading
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from perdure.core.events import EventRaised, ExecutionTerminated
+from msgspec.structs import replace
+
+from perdure.core.events import (
+    EventRaised,
+    ExecutionResumed,
+    ExecutionRewound,
+    ExecutionStarted,
+    ExecutionSuspended,
+    ExecutionTerminated,
+)
 from perdure.core.instance_ids import check_instance_id
 from perdure.core.records import (
     TERMINAL,
@@ -18,12 +28,16 @@ from perdure.core.records import (
     Message,
     RuntimeStatus,
     Start,
+    StartPolicy,
 )
+from perdure.core.state import derived_id
 from perdure.engine.crossing import Crossing
-from perdure.engine.requests import Create, History, Query, Request, Send, Unwatch, Watch
+from perdure.engine.requests import Count, Create, History, Operation, Purge, Query, Request, Send, Unwatch, Watch
 from perdure.errors import (
     InstanceExistsError,
     InstanceFinishedError,
+    InstanceNotFailedError,
+    InstanceNotFinishedError,
     InstanceNotFoundError,
     UnknownFunctionError,
 )
@@ -31,21 +45,38 @@ from perdure.errors import (
 if TYPE_CHECKING:
     from perdure.engine.engine import Engine
 
+# Instances named in one question to the store, and removed in one transaction: others get their turn in between.
+PAGE_SIZE = 500
+
+SteeringEvent = EventRaised | ExecutionTerminated | ExecutionSuspended | ExecutionResumed | ExecutionRewound
+
 
 class TaskHubClient:
     """Starts, watches and steers instances of one task hub.
 
     Its methods may be awaited on any event loop; the engine does the work on its own. Each returns when its effect is
-    durable.
+    durable. A `request_id` is the same for every attempt of one request, and of no other: a repeat does nothing more
+    and is answered as the first attempt was.
+
+    Args (all methods):
+        instance_id: the instance's.
+        name: the event's; case does not matter.
+        query: which instances.
+        reason: stands in the instance's history.
+        request_id: the same for every attempt of one request, and of no other.
 
     Raises (all methods):
         StoreUnavailableError: the store failed; whether the operation took place is not known.
         HostStoppedError: the engine has stopped.
+        TypeError, ValueError: a text is none, or holds half of a surrogate pair.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._crossings: dict[asyncio.AbstractEventLoop, Crossing[tuple[asyncio.Future[Any], Any]]] = {}
+        self._crossings_lock = threading.Lock()  # sync functions call from many threads, each with a loop of its own
+
+    # ------------------------------------------------------------------ start
 
     async def start(
         self,
@@ -54,7 +85,9 @@ class TaskHubClient:
         *,
         instance_id: str | None = None,
         version: str | None = None,
-        replace: frozenset[RuntimeStatus] = TERMINAL,
+        start_at: datetime | None = None,
+        tags: Mapping[str, str] | None = None,
+        policy: StartPolicy | None = None,
         request_id: str | None = None,
     ) -> str:
         """Start an orchestration and return its instance id.
@@ -63,19 +96,46 @@ class TaskHubClient:
             name: the orchestrator's; case does not matter.
             input: JSON text, or None.
             instance_id: None or "" for a new one.
-            replace: statuses in which an existing instance of that id gives way.
-            request_id: the same for every attempt of one request; a repeat then finds its own instance.
+            version: None for the host's default.
+            start_at: its code does not run before this time (aware); one that is past means now.
+            tags: what the instance and its children are labelled with.
+            policy: what to do if an instance of that id has not ended; None for the host's. One that has ended always
+                gives way.
 
         Raises:
             UnknownFunctionError: no such orchestrator.
             InvalidInstanceIdError: the id breaks a rule.
-            InstanceExistsError: an instance of that id is in the way.
+            InstanceExistsError: an instance of that id has not ended, and the policy is to reject.
         """
         name = self._known_orchestrator(name)
-        instance_id = instance_id or self._engine.new_id()
+        policy = policy or self._engine.settings.start_policy
+        start = self._new_start(name, input, instance_id, version, start_at, tags, policy, request_id)
+        in_the_way: Instance | None = await self._ask(Create(start, may_repeat=request_id is not None))
+        instance_id = start.instance.instance_id
+        if in_the_way is not None and policy is not StartPolicy.IGNORE:
+            raise InstanceExistsError(instance_id, in_the_way.status)
+        return instance_id
+
+    def _new_start(
+        self,
+        name: str,
+        input: str | None,
+        instance_id: str | None,
+        version: str | None,
+        start_at: datetime | None,
+        tags: Mapping[str, str] | None,
+        policy: StartPolicy,
+        request_id: str | None,
+    ) -> Start:
+        _check_texts(instance_id=instance_id, version=version, request_id=request_id)
+        for key, value in (tags or {}).items():
+            _check_texts(tag=key, **{f"tag {key!r}": value})
+        if not instance_id:
+            instance_id = derived_id(request_id, "instance") if request_id else self._engine.new_id()
         check_instance_id(instance_id)
         now = self._engine.clock.now()
         execution_id = request_id or self._engine.new_id()
+        is_later = start_at is not None and start_at > now
         instance = Instance(
             instance_id=instance_id,
             execution_id=execution_id,
@@ -85,50 +145,85 @@ class TaskHubClient:
             updated_at=now,
             created_by=execution_id,
             input=input,
-            version=version,
+            version=self._engine.settings.versioning.default if version is None else version,
+            tags=dict(tags) if tags else None,
+            start_at=start_at if is_later else None,
         )
-        in_the_way: Instance | None = await self._ask(
-            Create(Start(instance, replace), may_repeat=request_id is not None)
+        gives_way = frozenset(RuntimeStatus) if policy is StartPolicy.REPLACE else TERMINAL
+        if not is_later:
+            return Start(instance, gives_way)
+        # The row holds the input; the message only has to name the execution.
+        event = ExecutionStarted(now, execution_id, name)
+        message = Message(f"{execution_id}/start", instance_id, execution_id, event, deliver_at=start_at)
+        return Start(instance, gives_way, message)
+
+    def _known_orchestrator(self, name: str) -> str:
+        _check_texts(name=name)
+        known = self._engine.functions.orchestrators
+        if not self._engine.runs_code or name in known:
+            return name
+        for each in known:
+            if each.casefold() == name.casefold():
+                return each
+        raise UnknownFunctionError(name, "orchestrator", sorted(known))
+
+    async def restart(self, instance_id: str, *, new_instance_id: bool = True, request_id: str | None = None) -> str:
+        """Start an orchestration anew with the input, version and tags of an instance; returns the new one's id.
+
+        Args:
+            new_instance_id: under a new id, whatever the instance is doing; otherwise under its own, once it has ended.
+
+        Raises:
+            InstanceNotFoundError: no such instance.
+            InstanceExistsError: the instance has not ended, and the new one would need its id.
+            UnknownFunctionError: its orchestrator is not there any more.
+        """
+        old = await self.get(instance_id)
+        if old is None:
+            raise InstanceNotFoundError(instance_id)
+        return await self.start(
+            old.name,
+            old.input,
+            instance_id=None if new_instance_id else instance_id,
+            version=old.version,
+            tags=old.tags,
+            policy=StartPolicy.REJECT,
+            request_id=request_id,
         )
-        if in_the_way is not None:
-            raise InstanceExistsError(instance_id, in_the_way.status)
-        return instance_id
+
+    # ------------------------------------------------------------------ watch
 
     async def get(self, instance_id: str) -> Instance | None:
         """The instance as its last checkpoint left it, or None if there is none."""
-        page: InstancePage = await self._ask(Query(InstanceQuery(instance_ids=(instance_id,), limit=1)))
+        page = await self.list(InstanceQuery(instance_ids=(instance_id,), limit=1))
         return page.instances[0] if page.instances else None
 
     async def list(self, query: InstanceQuery) -> InstancePage:
-        """One page of instances."""
+        """One page of instances.
+
+        Raises:
+            ValueError: `query.after` is not a token that a page gave.
+        """
         return await self._ask(Query(query))
+
+    async def instances(self, query: InstanceQuery) -> AsyncIterator[Instance]:
+        """All instances that fit, in order of creation; `query.limit` is the size of the pages they are read in."""
+        after = query.after
+        while True:
+            page = await self.list(replace(query, after=after))
+            for instance in page.instances:
+                yield instance
+            after = page.after
+            if after is None:
+                return
+
+    async def count(self, query: InstanceQuery) -> dict[RuntimeStatus, int]:
+        """How many instances fit, by status; `limit` and `after` do not matter."""
+        return dict(await self._ask(Count(query)))
 
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:
         """The checkpoints of the instance's current execution, in order; empty if there is none."""
         return await self._ask(History(instance_id))
-
-    async def raise_event(
-        self, instance_id: str, name: str, data: str | None = None, *, request_id: str | None = None
-    ) -> None:
-        """Send an external event; `data` is JSON text.
-
-        Raises:
-            ValueError: the name is empty.
-            InstanceNotFoundError: no such instance.
-            InstanceFinishedError: the instance has ended.
-        """
-        if not name:
-            raise ValueError("event_name must be a non-empty string.")
-        await self._send(instance_id, EventRaised(self._engine.clock.now(), name, data), request_id)
-
-    async def terminate(self, instance_id: str, reason: str | None = None, *, request_id: str | None = None) -> None:
-        """End an instance without running its code again; its output becomes `reason`.
-
-        Raises:
-            InstanceNotFoundError: no such instance.
-            InstanceFinishedError: the instance has ended already.
-        """
-        await self._send(instance_id, ExecutionTerminated(self._engine.clock.now(), reason), request_id)
 
     async def wait(self, instance_id: str, timeout: timedelta | None = None) -> Instance:
         """The instance once it has ended, or as it is after `timeout`; told by the engine, not polled.
@@ -143,30 +238,165 @@ class TaskHubClient:
             raise InstanceNotFoundError(instance_id)
         return instance
 
-    def _known_orchestrator(self, name: str) -> str:
-        known = self._engine.functions.orchestrators
-        if not self._engine.runs_code or name in known:
-            return name
-        for each in known:
-            if each.casefold() == name.casefold():
-                return each
-        raise UnknownFunctionError(name, "orchestrator", sorted(known))
+    # ------------------------------------------------------------------ steer
 
-    async def _send(self, instance_id: str, event: EventRaised | ExecutionTerminated, request_id: str | None) -> None:
+    async def raise_event(
+        self, instance_id: str, name: str, data: str | None = None, *, request_id: str | None = None
+    ) -> None:
+        """Send an external event; `data` is JSON text.
+
+        Raises:
+            ValueError: the name is empty.
+            InstanceNotFoundError: no such instance.
+            InstanceFinishedError: the instance has ended.
+        """
+        if not name:
+            raise ValueError("event_name must be a non-empty string.")
+        _check_texts(event_name=name)
+        await self._steer(instance_id, EventRaised(self._engine.clock.now(), name, data), request_id)
+
+    async def terminate(
+        self, instance_id: str, reason: str | None = None, *, recursive: bool = False, request_id: str | None = None
+    ) -> None:
+        """End an instance without running its code again; its output becomes `reason`.
+
+        Args:
+            recursive: end the children that it is waiting for, too, and theirs.
+
+        Raises:
+            InstanceNotFoundError: no such instance.
+            InstanceFinishedError: the instance has ended already.
+        """
+        _check_texts(reason=reason)
+        event = ExecutionTerminated(self._engine.clock.now(), reason, recursive)
+        await self._steer(instance_id, event, request_id)
+
+    async def suspend(self, instance_id: str, reason: str | None = None, *, request_id: str | None = None) -> None:
+        """Halt an instance: until it is resumed, its code sees nothing of what happens. Nothing if it is suspended.
+
+        Raises:
+            InstanceNotFoundError: no such instance.
+            InstanceFinishedError: the instance has ended.
+        """
+        _check_texts(reason=reason)
+        await self._steer(instance_id, ExecutionSuspended(self._engine.clock.now(), reason), request_id)
+
+    async def resume(self, instance_id: str, reason: str | None = None, *, request_id: str | None = None) -> None:
+        """Let a suspended instance go on; its code sees what happened meanwhile. Nothing if it is not suspended.
+
+        Raises:
+            InstanceNotFoundError: no such instance.
+            InstanceFinishedError: the instance has ended.
+        """
+        _check_texts(reason=reason)
+        await self._steer(instance_id, ExecutionResumed(self._engine.clock.now(), reason), request_id)
+
+    async def rewind(self, instance_id: str, reason: str | None = None, *, request_id: str | None = None) -> None:
+        """Let a failed instance try again from where it failed.
+
+        Raises:
+            InstanceNotFoundError: no such instance.
+            InstanceNotFailedError: the instance is doing something else than having failed.
+        """
+        _check_texts(reason=reason)
+        status = await self._send(instance_id, ExecutionRewound(self._engine.clock.now(), reason), request_id)
+        if status is not RuntimeStatus.FAILED:
+            raise InstanceNotFailedError(instance_id, status)
+
+    async def _steer(self, instance_id: str, event: SteeringEvent, request_id: str | None) -> None:
+        status = await self._send(instance_id, event, request_id)
+        if status.is_terminal:
+            raise InstanceFinishedError(instance_id, status)
+
+    async def _send(self, instance_id: str, event: SteeringEvent, request_id: str | None) -> RuntimeStatus:
+        """The status in which the instance was when the event came."""
+        _check_texts(instance_id=instance_id, request_id=request_id)
         message = Message(request_id or self._engine.new_id(), instance_id, None, event)
         status: RuntimeStatus | None = await self._ask(Send(message, may_repeat=request_id is not None))
         if status is None:
             raise InstanceNotFoundError(instance_id)
-        if status.is_terminal:
-            raise InstanceFinishedError(instance_id, status)
+        return status
 
-    async def _ask(self, operation: Any, timeout: timedelta | None = None) -> Any:
+    # ------------------------------------------------------------------ purge
+
+    async def purge(self, instance_id: str, *, recursive: bool = False) -> int:
+        """Remove an instance that has ended, with its history; returns how many were removed.
+
+        Args:
+            recursive: remove its descendants that have ended, too. They go first, so that a purge that was interrupted
+                can be repeated.
+
+        Raises:
+            InstanceNotFoundError: no such instance.
+            InstanceNotFinishedError: the instance has not ended; nothing was removed.
+        """
+        instance = await self.get(instance_id)
+        if instance is None:
+            raise InstanceNotFoundError(instance_id)
+        if not instance.status.is_terminal:
+            raise InstanceNotFinishedError(instance_id, instance.status)
+        return await self._purge([instance_id], recursive)
+
+    async def purge_by(self, query: InstanceQuery, *, recursive: bool = False) -> int:
+        """Remove the instances that have ended and fit; returns how many were removed.
+
+        They go page by page: what was removed stays removed if it is interrupted, and it can be repeated.
+
+        Args:
+            query: without statuses for all that have ended; `limit` and `after` do not matter.
+            recursive: remove descendants that have ended, too, whether they fit or not.
+
+        Raises:
+            ValueError: the query asks for instances that have not ended.
+        """
+        statuses = TERMINAL if query.statuses is None else query.statuses
+        if not statuses <= TERMINAL:
+            others = ", ".join(sorted(statuses - TERMINAL))
+            raise ValueError(f"Only instances that have ended can be purged, but runtime_status asks for: {others}.")
+        query = replace(query, statuses=statuses, limit=PAGE_SIZE, after=None)
+        purged = 0
+        while True:
+            page = await self.list(query)
+            if page.instances:
+                purged += await self._purge([each.instance_id for each in page.instances], recursive)
+            if page.after is None:
+                return purged
+            query = replace(query, after=page.after)
+
+    async def _purge(self, instance_ids: Sequence[str], recursive: bool) -> int:
+        generations: list[Sequence[str]] = [instance_ids]
+        seen = set(instance_ids)
+        while recursive and generations[-1]:
+            generations.append(await self._ended_children(generations[-1], seen))
+        return sum([await self._purge_all(each) for each in reversed(generations)])
+
+    async def _ended_children(self, parents: Sequence[str], seen: set[str]) -> Sequence[str]:
+        """Ids of the children that have ended and are not among `seen`, to which they are added.
+
+        One that has not ended keeps its own children: it may be waiting for one, or be rewound.
+        """
+        found: list[str] = []
+        for some in _chunks(parents):
+            query = InstanceQuery(parents=tuple(some), statuses=TERMINAL, limit=PAGE_SIZE)
+            async for child in self.instances(query):
+                if child.instance_id not in seen:
+                    seen.add(child.instance_id)
+                    found.append(child.instance_id)
+        return found
+
+    async def _purge_all(self, instance_ids: Sequence[str]) -> int:
+        purged = 0
+        for some in _chunks(instance_ids):
+            removed: Collection[str] = await self._ask(Purge(tuple(some)))
+            purged += len(removed)
+        return purged
+
+    # ------------------------------------------------------------------ asking
+
+    async def _ask(self, operation: Operation, timeout: timedelta | None = None) -> Any:
         """Hand a request to the engine and wait here, on the caller's loop, for its reply."""
         loop = asyncio.get_running_loop()
-        crossing = self._crossings.get(loop)
-        if crossing is None:
-            self._crossings = {each: kept for each, kept in self._crossings.items() if not each.is_closed()}
-            crossing = self._crossings[loop] = Crossing(loop, _resolve)
+        crossing = self._crossing(loop)
         future: asyncio.Future[Any] = loop.create_future()
         request = Request(operation, lambda reply: crossing.put((future, reply)))
         self._engine.submit(request)
@@ -180,6 +410,35 @@ class TaskHubClient:
         finally:
             if future.cancelled() and isinstance(operation, Watch):
                 self._engine.submit(Request(Unwatch(request), _ignore))
+
+    def _crossing(self, loop: asyncio.AbstractEventLoop) -> Crossing[tuple[asyncio.Future[Any], Any]]:
+        crossing = self._crossings.get(loop)
+        if crossing is None:
+            with self._crossings_lock:
+                self._crossings = {each: kept for each, kept in self._crossings.items() if not each.is_closed()}
+                crossing = self._crossings[loop] = Crossing(loop, _resolve)
+        return crossing
+
+
+def _check_texts(**texts: str | None) -> None:
+    """Refuse what a store could write and nobody read again.
+
+    Raises:
+        TypeError, ValueError: naming the first that is no text, or not one of whole characters.
+    """
+    for name, text in texts.items():
+        if text is None:
+            continue
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]: users' code is not type-checked
+            raise TypeError(f"{name} must be a str, not {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name} contains half of a surrogate pair, which is not a character.") from None
+
+
+def _chunks(items: Sequence[str]) -> list[Sequence[str]]:
+    return [items[start : start + PAGE_SIZE] for start in range(0, len(items), PAGE_SIZE)]
 
 
 def _resolve(replies: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, assert_never
 
-from perdure.core.records import Instance, RuntimeStatus
+from perdure.core.records import Message, Start, takes_mail
 from perdure.engine.clock import Clock
 from perdure.engine.partition import Partition
-from perdure.engine.requests import Create, History, Query, Request, Send, Unwatch, Watch
+from perdure.engine.requests import Count, Create, History, Purge, Query, Request, Send, Unwatch, Watch
+from perdure.engine.settings import Settings
 from perdure.engine.store import InstanceStore
 from perdure.engine.watches import Watches
 from perdure.errors import HostStoppedError, StoreUnavailableError
@@ -18,6 +19,11 @@ from perdure.errors import HostStoppedError, StoreUnavailableError
 
 class Holder(Protocol):
     """Whoever holds partitions on this host, as its clients' requests need it."""
+
+    @property
+    def settings(self) -> Settings:
+        """What this host was told."""
+        ...
 
     def partition_of(self, instance_id: str) -> Partition | None:
         """The partition that an instance belongs to, if it is here."""
@@ -89,6 +95,11 @@ class Clients:
                         unknown.append(operation.instance_id)
                 case Query():
                     self._spawn(self._answer(request, partial(self._store.query, operation.query)), [request])
+                case Count():
+                    self._spawn(self._answer(request, partial(self._store.count, operation.query)), [request])
+                case Purge():
+                    purge = partial(self._store.purge, operation.instance_ids, self._clock.now())
+                    self._spawn(self._answer(request, purge), [request])
                 case History():
                     self._spawn(self._answer(request, partial(self._store.history, operation.instance_id)), [request])
                 case Unwatch():
@@ -130,34 +141,44 @@ class Clients:
             self._spawn(self._create(creates), [request for request, _ in creates])
 
     async def _create(self, creates: Sequence[tuple[Request, Create]]) -> None:
+        starts = [create.start for _, create in creates]
+        holders = self._expect(start.message for start in starts)
         try:
-            in_the_way = await self._store.create([create.start for _, create in creates])
+            in_the_way = await self._store.create(starts)
         except StoreUnavailableError as error:
+            self._not_expected((start.message for start in starts), holders)
             for request, _ in creates:
                 request.reply(error)
             return
         finally:
             unseen, self._creating = self._creating, set()
             self._create_next()
-        for (request, create), existing in zip(creates, in_the_way, strict=True):
+        reading: dict[int, Partition] = {}
+        for (request, create), existing, holder in zip(creates, in_the_way, holders, strict=True):
+            start = create.start
             if existing is None:
-                instance = create.start.instance
-                self._created(instance, is_new=instance.instance_id in unseen and not create.may_repeat)
+                self._created(start, is_new=start.instance.instance_id in unseen and not create.may_repeat)
+            if start.message is not None:
+                reading |= self._stored(start.message, holder, is_taken=existing is None, may_repeat=create.may_repeat)
             request.reply(existing)
+        for partition in reading.values():
+            self._spawn(self._holder.read_again(partition), ())
         self._holder.signal()
 
-    def _created(self, instance: Instance, *, is_new: bool) -> None:
-        """Begin an instance's session; if it may have begun already, look where it stands."""
-        partition = self._holder.partition_of(instance.instance_id)
+    def _created(self, start: Start, *, is_new: bool) -> None:
+        """Begin an instance's session, if it starts at once; if it may have begun already, look where it stands."""
+        instance_id = start.instance.instance_id
+        partition = self._holder.partition_of(instance_id)
         if partition is None:
             return
         if not is_new:
-            partition.wake(instance.instance_id)
+            if start.message is None:
+                partition.wake(instance_id)
             return
-        session = partition.sessions.get(instance.instance_id)
-        partition.created(instance)
-        if session is not None and partition.sessions.get(instance.instance_id) is not session:
-            self._holder.forget(instance.instance_id)
+        session = partition.sessions.get(instance_id)
+        partition.created(start.instance, starts_later=start.message is not None)
+        if session is not None and partition.sessions.get(instance_id) is not session:
+            self._holder.forget(instance_id)
         if partition.wants_walk:
             self._spawn(self._holder.read_again(partition), ())
 
@@ -165,46 +186,61 @@ class Clients:
 
     async def _send(self, sends: Sequence[tuple[Request, Send]]) -> None:
         messages = [send.message for _, send in sends]
-        holders = [self._holder.partition_of(message.instance_id) for message in messages]
-        for partition, message in zip(holders, messages, strict=True):
-            if partition is not None:
-                partition.expect(message.message_id)
+        holders = self._expect(messages)
         try:
             statuses = await self._store.send(messages, self._clock.now())
         except StoreUnavailableError as error:
-            for partition, message in zip(holders, messages, strict=True):
-                if partition is not None:
-                    partition.not_expected(message.message_id)
+            self._not_expected(messages, holders)
             for request, _ in sends:
                 request.reply(error)
             return
-        await self._sent(sends, statuses, holders)
+        reading: dict[int, Partition] = {}
+        for (_, send), status, holder in zip(sends, statuses, holders, strict=True):
+            is_taken = status is not None and takes_mail(status, send.message.event)
+            reading |= self._stored(send.message, holder, is_taken=is_taken, may_repeat=send.may_repeat)
+        for partition in reading.values():
+            await self._holder.read_again(partition)
         for (request, _), status in zip(sends, statuses, strict=True):
             request.reply(status)
         self._holder.signal()
 
-    async def _sent(
-        self,
-        sends: Sequence[tuple[Request, Send]],
-        statuses: Sequence[RuntimeStatus | None],
-        holders: Sequence[Partition | None],
-    ) -> None:
-        """Hand messages over to their partitions, or where they may have been used up by now, have the mail read."""
+    # ------------------------------------------------------------------ mail that clients store
+
+    def _expect(self, messages: Iterable[Message | None]) -> list[Partition | None]:
+        """The partitions here that messages are for; each is told that its message is about to be stored."""
+        holders: list[Partition | None] = []
+        for message in messages:
+            partition = None if message is None else self._holder.partition_of(message.instance_id)
+            if partition is not None and message is not None:
+                partition.expect(message.message_id)
+            holders.append(partition)
+        return holders
+
+    def _not_expected(self, messages: Iterable[Message | None], holders: Sequence[Partition | None]) -> None:
+        for message, partition in zip(messages, holders, strict=True):
+            if partition is not None and message is not None:
+                partition.not_expected(message.message_id)
+
+    def _stored(
+        self, message: Message, holder: Partition | None, *, is_taken: bool, may_repeat: bool
+    ) -> dict[int, Partition]:
+        """Hand a message over to its partition, or where it may have been used up by now, say whose mail to read.
+
+        Args:
+            holder: its partition, if that was here when the store was asked.
+            is_taken: the store has it, and did not refuse it.
+        """
         now = self._clock.now()
-        reading: dict[int, Partition] = {}
-        for (_, send), status, holder in zip(sends, statuses, holders, strict=True):
-            message = send.message
-            partition = self._holder.partition_of(message.instance_id)
-            is_taken = status is not None and not status.is_terminal
-            if is_taken and partition is not None and partition is holder and not send.may_repeat:
-                partition.hand_over(message, now)
-                continue
-            if holder is not None:
-                holder.not_expected(message.message_id)
-            if is_taken and partition is not None:
-                reading[partition.lease.partition] = partition
-        for partition in reading.values():
-            await self._holder.read_again(partition)
+        partition = self._holder.partition_of(message.instance_id)
+        is_far = message.deliver_at is not None and message.deliver_at > now + self._holder.settings.timer_horizon
+        if is_taken and not is_far and partition is not None and partition is holder and not may_repeat:
+            partition.hand_over(message, now)
+            return {}
+        if holder is not None:
+            holder.not_expected(message.message_id)
+        if not is_taken or is_far or partition is None:
+            return {}
+        return {partition.lease.partition: partition}
 
 
 def _refuse(requests: Iterable[Request]) -> None:

@@ -11,17 +11,21 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, 
 from datetime import datetime, timedelta
 from typing import Any
 
+from perdure.core.actions import CompleteOrchestration
 from perdure.core.events import HistoryEvent, TaskCompleted, TaskFailed
+from perdure.core.failures import FailureDetails
 from perdure.core.records import (
     ActivityTask,
     Batch,
+    Checkpoint,
     CommitOutcome,
     Instance,
     Lease,
     Message,
     partition_of,
 )
-from perdure.core.state import RuntimeState
+from perdure.core.state import Episode, RuntimeState, answers_to_rewinds
+from perdure.core.versions import VersionFailure
 from perdure.engine.balance import balance
 from perdure.engine.clients import Clients
 from perdure.engine.clock import Clock, SystemClock
@@ -35,6 +39,7 @@ from perdure.engine.executor import (
 )
 from perdure.engine.ids import new_id
 from perdure.engine.partition import Partition, Released, WorkItem
+from perdure.engine.recovery import Recovery
 from perdure.engine.requests import Request
 from perdure.engine.settings import Settings
 from perdure.engine.store import Store
@@ -82,10 +87,12 @@ class Engine:
         self._executor = executor
         self._settings = settings or Settings()
         self._observe = observe
+        self._is_versioned = self._settings.versioning.default is not None
         self._partitions: dict[int, Partition] = {}
         self._running: set[str] = set()  # activities handed to the executor that have not finished
         self._spent: dict[int, int] = {}  # last epoch under which a partition was dropped here; it is not used again
         self._watches = Watches(store, self.partition_of, self._settings.watch_interval)
+        self._recovery = Recovery(store, self._settings, self._start_activities, self._activity_finished)
         self._clients = Clients(store, self.clock, self, self._watches)
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests: Crossing[Request] | None = None
@@ -99,6 +106,11 @@ class Engine:
         self._has_checkpoints = asyncio.Event()
         self._is_ready = asyncio.Event()
         self._is_idle = asyncio.Event()
+
+    @property
+    def settings(self) -> Settings:
+        """What this engine was told."""
+        return self._settings
 
     @property
     def runs_code(self) -> bool:
@@ -278,6 +290,7 @@ class Engine:
             return
         partition.is_dropped = True
         self._spent[partition.lease.partition] = partition.lease.epoch
+        self._recovery.dropped(partition.lease)
         if self._partitions.get(partition.lease.partition) is partition:
             del self._partitions[partition.lease.partition]
         if self._executor is not None:
@@ -428,7 +441,11 @@ class Engine:
         for item in items:
             if partition.is_quarantined(item.instance_id):
                 continue
-            self._run_episode(partition, item, past.get(item.instance_id), now)
+            rewind = self._run_episode(partition, item, past.get(item.instance_id), now)
+            if rewind is not None:
+                await self._rewind(partition, *rewind)
+                if partition.is_dropped:
+                    return
         self._evict(partition)
 
     async def _load(self, partition: Partition, instance_ids: Sequence[str]) -> dict[str, Sequence[HistoryEvent]]:
@@ -450,38 +467,97 @@ class Engine:
             past[instance_id] = stored.events
             if not state.is_finished:
                 lost = [task for task in state.open_activities() if not partition.has_result(task.activity_id)]
-                self._start_activities(lost)
+                if partition.lease.is_takeover:
+                    await self._recovery.begin(partition.lease, [each for each in lost if not self._is_running(each)])
+                else:
+                    self._start_activities(lost)
         return past
 
     def _run_episode(
         self, partition: Partition, item: WorkItem, past: Sequence[HistoryEvent] | None, now: datetime
-    ) -> None:
+    ) -> tuple[RuntimeState, Episode, Sequence[HistoryEvent]] | None:
+        """Compute an instance's checkpoint, or return what a rewind needs, whose checkpoint takes a look at others."""
         state = partition.sessions.get(item.instance_id)
         if state is None:
-            partition.discard(item.instance_id, None)
-            return
-        episode = state.accept(item.mail, now)
+            partition.discard(item.instance_id, answers_to_rewinds(partition.mail_of(item.instance_id), now))
+            return None
+        episode = state.accept(partition.mail_of(item.instance_id), now)
+        if episode.is_early or (self._is_versioned and not self._may_run(state, episode)):
+            partition.park(item.instance_id)
+            return None
         if episode.dropped:
             self.counters.drop(episode.dropped)
-        if state.is_finished:
+        if state.is_finished and not episode.is_rewind:
             del partition.sessions[item.instance_id]
         if not episode.events:
-            partition.discard(item.instance_id, episode)
+            partition.discard(item.instance_id, episode.replies)
             if past is not None:  # the session was loaded for nothing: its cursor was not built
                 partition.sessions.pop(item.instance_id, None)
-            return
+            return None
         self.counters.episodes += 1
+        if episode.is_rewind:
+            return state, episode, past or ()
         try:
-            if episode.is_terminated:
-                actions, custom_status = (), state.instance.custom_status
-            else:
-                assert self._executor is not None, "an engine without an executor holds no partitions"
-                request = self._request(state, () if state.position == 0 else past, episode.events)
-                result = self._executor.orchestrate(request)
-                actions, custom_status = result.actions, result.custom_status
-            partition.computed(state.apply(episode, actions, custom_status))
+            partition.computed(self._checkpoint(state, episode, past))
         except Exception as error:
             self._quarantine(partition, item.instance_id, repr(error))
+        return None
+
+    def _checkpoint(self, state: RuntimeState, episode: Episode, past: Sequence[HistoryEvent] | None) -> Checkpoint:
+        actions, custom_status = (), state.instance.custom_status
+        versioning = self._settings.versioning
+        if episode.is_terminated:
+            pass
+        elif self._is_versioned and not versioning.accepts(state.instance.version):
+            actions = (_version_mismatch(state, versioning.mismatch(state.instance.version)),)
+        else:
+            assert self._executor is not None, "an engine without an executor holds no partitions"
+            request = self._request(state, () if state.position == 0 else past, episode.events)
+            result = self._executor.orchestrate(request)
+            actions, custom_status = result.actions, result.custom_status
+        return state.apply(episode, actions, custom_status, versioning.default)
+
+    async def _rewind(
+        self, partition: Partition, state: RuntimeState, episode: Episode, past: Sequence[HistoryEvent]
+    ) -> None:
+        """Let a failed execution go on from what is left of its history; its children's rows say what they need.
+
+        Raises:
+            StoreUnavailableError: they could not be read.
+        """
+        assert self._executor is not None, "an engine without an executor holds no partitions"
+        try:
+            result = self._executor.rewind(self._request(state, past, episode.events))
+            called = state.open_children(result.kept)
+            stored = await self._store.load_instances(called) if called else ()
+            if partition.is_dropped:
+                return
+            children = {each.instance.instance_id: each.instance for each in stored}
+            version = self._settings.versioning.default
+            partition.computed(
+                state.rewind(
+                    episode, result.kept, result.actions, result.custom_status, result.awaited, children, version
+                )
+            )
+            partition.deliver_again(episode.rest)
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            self._quarantine(partition, state.instance.instance_id, repr(error))
+
+    def _may_run(self, state: RuntimeState, episode: Episode) -> bool:
+        """Whether the instance's version is one for this host, or it fails or ends if it is not."""
+        versioning = self._settings.versioning
+        version = state.instance.version
+        if versioning.accepts(version) or episode.is_terminated or not episode.events:
+            return True
+        if versioning.failure is VersionFailure.FAIL:
+            return True
+        log.warning(
+            "orchestration waits for a host of its version",
+            extra={"instance_id": state.instance.instance_id, "reason": versioning.mismatch(version)},
+        )
+        return False
 
     def _request(
         self, state: RuntimeState, past: Sequence[HistoryEvent] | None, new: Sequence[HistoryEvent]
@@ -568,11 +644,14 @@ class Engine:
 
     # ------------------------------------------------------------------ activities
 
+    def _is_running(self, task: ActivityTask) -> bool:
+        return task.activity_id in self._running
+
     def _start_activities(self, tasks: Sequence[ActivityTask]) -> None:
         if self._executor is None or self._results is None or self._is_draining:
             return
         for task in tasks:
-            if task.activity_id not in self._running:
+            if not self._is_running(task):
                 self._running.add(task.activity_id)
                 self.counters.activities += 1
                 self._executor.start_activity(task, self._activity_finished)
@@ -586,6 +665,8 @@ class Engine:
         now = self.clock.now()
         for task, result in results:
             self._running.discard(task.activity_id)
+            if self._recovery.ended(task.activity_id):
+                self._spawn(self._next_suspect())
             partition = self.partition_of(task.instance_id)
             if partition is None:
                 continue  # the new holder runs the activity again
@@ -599,6 +680,13 @@ class Engine:
             )
         self.signal()
 
+    async def _next_suspect(self) -> None:
+        try:
+            await self._recovery.go_on()
+        except StoreUnavailableError as error:
+            for partition in list(self._partitions.values()):
+                self._fail(partition, error)
+
     def _report(self, instance: Instance) -> None:
         if instance.status.is_terminal:
             self._watches.ended(instance)
@@ -607,6 +695,11 @@ class Engine:
 
     def _idle(self) -> bool:
         return not self._running and all(partition.is_idle for partition in self._partitions.values())
+
+
+def _version_mismatch(state: RuntimeState, sentence: str) -> CompleteOrchestration:
+    failure = FailureDetails("VersionMismatch", sentence, is_non_retriable=True)
+    return CompleteOrchestration(state.automaton.next_event_id, None, failure, sentence)
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -44,6 +44,21 @@ class OrchestratorResult(Struct, frozen=True, gc=False):
     custom_status: str | None
 
 
+class RewindResult(Struct, frozen=True, gc=False):
+    """What a failed execution can go on from.
+
+    Attributes:
+        kept: what is left of its history.
+        actions, custom_status: as of the episode that rewinds it.
+        awaited: numbers of the decisions, those just made aside, that the code expects an answer to.
+    """
+
+    kept: Sequence[HistoryEvent]
+    actions: Sequence[OrchestratorAction]
+    custom_status: str | None
+    awaited: frozenset[int]
+
+
 class Completed(Struct, frozen=True, gc=False):
     """The activity returned; `result` is JSON text."""
 
@@ -69,6 +84,10 @@ class Executor(Protocol):
 
     def orchestrate(self, request: OrchestratorRequest) -> OrchestratorResult:
         """Run one episode to its end; user exceptions become actions, never raised."""
+        ...
+
+    def rewind(self, request: OrchestratorRequest) -> RewindResult:
+        """Find what a failed execution can go on from, build its session there, and run the episode that rewinds it."""
         ...
 
     def start_activity(self, task: ActivityTask, finished: ActivityFinished) -> None:

@@ -23,7 +23,7 @@ from perdure.core.records import (
     Message,
     StoredInstance,
 )
-from perdure.core.state import Episode, RuntimeState
+from perdure.core.state import RuntimeState
 
 
 class WorkItem(Struct, frozen=True):
@@ -31,6 +31,16 @@ class WorkItem(Struct, frozen=True):
 
     instance_id: str
     mail: Sequence[Message]
+
+
+class _Parked(Struct, frozen=True):
+    """Mail that waits, and the request that made the instance it is for."""
+
+    created_by: str
+    mail: Sequence[Message]
+
+
+_NOTHING = _Parked("", ())
 
 
 class Released(Struct, frozen=True):
@@ -81,6 +91,7 @@ class Partition:
         self._early: list[Message] = []  # handed over, and to come after what is still to be read
         self._results: set[str] = set()
         self._woken: set[str] = set()
+        self._parked: dict[str, _Parked] = {}  # of instances that are not to run yet, goes before other mail
         self._ready: dict[str, None] = {}
         self._busy: dict[str, Sequence[Message]] = {}
         self._computed: list[Checkpoint] = []
@@ -160,14 +171,19 @@ class Partition:
         """The activity has finished here, and its result is not durable yet."""
         return activity_id in self._results
 
-    def created(self, instance: Instance) -> None:
-        """A client has durably created this instance, perhaps in place of another, or perhaps long ago."""
+    def created(self, instance: Instance, *, starts_later: bool = False) -> None:
+        """A client has durably created this instance, perhaps in place of another, or perhaps long ago.
+
+        One that `starts_later` has no session before it has mail.
+        """
         instance_id = instance.instance_id
         session = self.sessions.get(instance_id)
         if session is not None and session.instance.created_by == instance.created_by:
             return
-        self._read_anew(instance_id, self._mail.get(instance_id, ()))
+        self._read_anew(instance_id, [*self._parked.pop(instance_id, _NOTHING).mail, *self._mail.get(instance_id, ())])
         self.sessions.pop(instance_id, None)
+        if starts_later:
+            return
         if instance_id not in self._busy:
             self.sessions[instance_id] = RuntimeState(StoredInstance(instance, 0))
         self.wake(instance_id)
@@ -222,33 +238,60 @@ class Partition:
             self._woken.discard(instance_id)
             if instance_id in self.sessions:
                 self.sessions.move_to_end(instance_id)
-            mail = self._mail.pop(instance_id, ())
+            mail: Sequence[Message] = self._mail.pop(instance_id, ())
+            if instance_id in self._parked:
+                mail = [*self._parked[instance_id].mail, *mail]
             self._busy[instance_id] = mail
             items.append(WorkItem(instance_id, mail))
         return items
 
     def loaded(self, stored: StoredInstance) -> RuntimeState:
         """Begin a session from a snapshot."""
-        state = self.sessions[stored.instance.instance_id] = RuntimeState(stored)
+        instance = stored.instance
+        state = self.sessions[instance.instance_id] = RuntimeState(stored)
+        parked = self._parked.pop(instance.instance_id, _NOTHING)
+        if parked.mail and parked.created_by != instance.created_by:  # another client has replaced what it was for
+            self._leave_to_store(parked.mail)
+            results = [message for message in parked.mail if not message.is_stored]
+            self._busy[instance.instance_id] = [*results, *self._busy[instance.instance_id][len(parked.mail) :]]
         return state
+
+    def mail_of(self, instance_id: str) -> Sequence[Message]:
+        """The mail of an instance that is busy."""
+        return self._busy[instance_id]
 
     def computed(self, checkpoint: Checkpoint) -> None:
         """An episode has a checkpoint, to be committed."""
         self._computed.append(checkpoint)
 
-    def discard(self, instance_id: str, episode: Episode | None) -> None:
+    def discard(self, instance_id: str, replies: Iterable[Message]) -> None:
         """No episode came of an instance's mail: it is to be deleted, and the instance is free again.
 
         Args:
-            episode: what `RuntimeState.accept` made of the mail, or None if there is no such instance.
+            replies: what is to be sent because of it.
         """
         mail = self._busy.pop(instance_id)
+        self._parked.pop(instance_id, None)
         self._results.difference_update(message.message_id for message in mail)
         self._discarded.extend(message.message_id for message in mail if message.is_stored)
-        if episode is not None:
-            self._replies.extend(episode.replies)
+        self._replies.extend(replies)
         if instance_id in self._mail or instance_id in self._woken:
             self._make_ready(instance_id)
+
+    def park(self, instance_id: str) -> None:
+        """The instance is not to run now: its mail waits for the next message, or for whoever wakes it.
+
+        Its session ends: as it commits nothing, it would not be found stale when another client replaces the instance.
+        """
+        created_by = self.sessions.pop(instance_id).instance.created_by
+        self._parked[instance_id] = _Parked(created_by, self._busy.pop(instance_id))
+        if instance_id in self._mail or instance_id in self._woken:
+            self._make_ready(instance_id)
+
+    def deliver_again(self, mail: Iterable[Message]) -> None:
+        """Mail that an episode has left over is for the next."""
+        for message in mail:
+            self._deliver(message)
 
     def quarantine(self, instance_id: str) -> None:
         """Leave an instance alone that cannot be run: it stays busy, its mail stays stored, until the next holder."""
@@ -313,7 +356,7 @@ class Partition:
                 ended.append(instance_id)
             elif checkpoint.position == 0 and checkpoint.execution_id == checkpoint.instance.created_by:
                 turned.append(checkpoint.instance)
-            if checkpoint.continues_as_new:
+            if not checkpoint.position_after:
                 self._woken.add(instance_id)
             if instance_id in self._mail or instance_id in self._woken:
                 self._make_ready(instance_id)
@@ -340,9 +383,12 @@ class Partition:
 
     def _read_anew(self, instance_id: str, mail: Sequence[Message]) -> None:
         """Leave it to the store which of this mail is still there: what a client replaced took its mail with it."""
+        self._leave_to_store(mail)
+        self._replace_mail(instance_id, [message for message in mail if not message.is_stored])
+
+    def _leave_to_store(self, mail: Sequence[Message]) -> None:
         self._unread.update(message.message_id for message in mail if message.is_stored)
         self._is_behind = self._is_behind or bool(self._unread)
-        self._replace_mail(instance_id, [message for message in mail if not message.is_stored])
 
     # ------------------------------------------------------------------ mail of one instance
 

@@ -33,6 +33,18 @@ class Query(Struct, frozen=True):
     query: InstanceQuery
 
 
+class Count(Struct, frozen=True):
+    """Count instances. Reply: how many there are in each status."""
+
+    query: InstanceQuery
+
+
+class Purge(Struct, frozen=True):
+    """Remove those of these instances that have ended. Reply: their ids."""
+
+    instance_ids: tuple[str, ...]
+
+
 class History(Struct, frozen=True):
     """Read an instance's checkpoints. Reply: history rows."""
 
@@ -51,7 +63,7 @@ class Unwatch(Struct, frozen=True):
     watch: Request
 
 
-Operation = Create | Send | Query | History | Watch | Unwatch
+Operation = Create | Send | Query | Count | Purge | History | Watch | Unwatch
 
 
 class Request(Struct, frozen=True, eq=False):

@@ -6,6 +6,9 @@ from datetime import timedelta
 
 from msgspec import Struct
 
+from perdure.core.records import StartPolicy
+from perdure.core.versions import Versioning
+
 
 class Settings(Struct, frozen=True):
     """Limits and intervals of one engine.
@@ -21,6 +24,11 @@ class Settings(Struct, frozen=True):
         sessions_max: instances of a partition kept in memory; the least recently used go first.
         replay_always: forget every session after its episode, so that each one is replayed (for tests).
         watch_interval: how often waiting clients look at instances that another host runs.
+        versioning: which version new instances get, and which versions run here.
+        start_policy: what becomes of a start whose id is taken by an instance that has not ended.
+        dispatches_max: how often an activity is begun that a crash interrupted; then it has failed.
+        dispatches_alone: after so many, it runs while no other such activity does, so that only the one that brings
+            the host down is counted on.
     """
 
     lease_ttl: timedelta = timedelta(seconds=30)
@@ -33,6 +41,10 @@ class Settings(Struct, frozen=True):
     sessions_max: int = 20_000
     replay_always: bool = False
     watch_interval: timedelta = timedelta(milliseconds=100)
+    versioning: Versioning = Versioning()
+    start_policy: StartPolicy = StartPolicy.REJECT
+    dispatches_max: int = 10
+    dispatches_alone: int = 3
 
     def __post_init__(self) -> None:
         if self.lease_interval * 3 > self.lease_ttl:
@@ -41,6 +53,6 @@ class Settings(Struct, frozen=True):
             )
         if self.poll_interval >= self.timer_horizon:
             raise ValueError(f"poll_interval {self.poll_interval} must be less than timer_horizon {self.timer_horizon}")
-        for name in ("page_size", "slice_size", "checkpoints_max", "sessions_max"):
+        for name in ("page_size", "slice_size", "checkpoints_max", "sessions_max", "dispatches_max"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -3,7 +3,8 @@
 The contract; `tests/conformance` quotes these sentences as its test names.
 
 1. A host id is an incarnation: new with every process start. `lease` grants free or expired partitions with a higher
-   epoch, extends the holder's own with the same epoch, leaves out the others; `until <= now` gives them up.
+   epoch, extends the holder's own with the same epoch, leaves out the others; `until <= now` gives them up. What was
+   not given up is granted as a take-over.
 2. An embedded store holds a process-lifetime lock; who gets it ends every older incarnation at once.
 3. `commit` is one transaction. A batch whose epoch is not current is refused whole and reported as lost; a checkpoint
    whose (execution id, position) is not the stored one is left out and reported as stale; the rest is applied in its
@@ -15,19 +16,24 @@ The contract; `tests/conformance` quotes these sentences as its test names.
 5. `receive` walks the mail due up to a time, in pages, oldest first: carried mail, then mail for at once in the order
    it was stored, then timers by time. Repeats are allowed, missing is not. A lease that is lost reads anything, and
    raises nothing.
-6. `open_work` names every instance that goes on without mail: not yet started, begun anew, or with open activities.
+6. `open_work` names every instance that goes on without mail: not yet started, begun anew, or with open activities. An
+   instance created with a message is not among them before that message has been consumed.
 7. Reads see only durable changes. A store never reads a clock: every time comes in as an argument.
 8. An instance that gives way to another takes its history along, and its mail, but for mail to yet another execution:
-   the start of a child that is to be refused owes its parent an answer.
+   the start of a child that is to be refused owes its parent an answer. If it had not ended, its own parent hears so
+   in the same transaction (`answer_of_replaced`). Purging takes instance, history, mail and payloads, of instances that
+   have ended and of no others.
+9. A payload of any size goes in and comes out unchanged; a large input is not written again with every checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from perdure.core.records import (
+    ActivityTask,
     Batch,
     CommitOutcome,
     HistoryRow,
@@ -81,6 +87,14 @@ class PartitionStore(Protocol):
         """
         ...
 
+    async def dispatch(self, lease: Lease, activities: Sequence[ActivityTask]) -> Sequence[int]:
+        """Count that activities are about to run which a crash interrupted; how often each has been counted by now."""
+        ...
+
+    async def dispatches(self, lease: Lease, activities: Sequence[ActivityTask]) -> Sequence[int]:
+        """How often each of these activities has been counted."""
+        ...
+
     async def load_instances(self, instance_ids: Collection[str]) -> Sequence[StoredInstance]:
         """Snapshots of those instances that exist."""
         ...
@@ -96,12 +110,20 @@ class InstanceStore(Protocol):
     async def send(self, messages: Sequence[Message], now: datetime) -> Sequence[RuntimeStatus | None]:
         """Store messages to instances; for each, the status of its target in the same transaction.
 
-        None means that there is no such instance. A message to a missing or finished instance is not stored.
+        None means that there is no such instance. A message that its target does not take (`takes_mail`) is not stored.
         """
         ...
 
     async def query(self, query: InstanceQuery) -> InstancePage:
         """List instances."""
+        ...
+
+    async def count(self, query: InstanceQuery) -> Mapping[RuntimeStatus, int]:
+        """How many instances there are in each status; `limit` and `after` do not matter."""
+        ...
+
+    async def purge(self, instance_ids: Collection[str], now: datetime) -> frozenset[str]:
+        """Remove those of these instances that have ended, with all that is kept about them; returns their ids."""
         ...
 
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:

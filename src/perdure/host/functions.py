@@ -8,11 +8,15 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from azure.durable_functions.client import DurableOrchestrationClient
+from azure.durable_functions.sync_client import SyncDurableOrchestrationClient
 from msgspec import Struct
 
+from perdure.core.conversion import annotated_type
 from perdure.core.cursor import OrchestrationCursor
 from perdure.errors import AppError
 from perdure.host.app_folder import shown_file
@@ -28,8 +32,10 @@ from perdure.host.bindings import (
 )
 from perdure.host.invoke import Activity
 from perdure.host.routing import ALL_METHODS, InvalidRouteError, RouteTemplate
+from perdure.host.user_code import is_async
 
 _FUNCTION_NAME = re.compile(r"[a-z][a-z0-9_\-]{0,127}\Z", re.IGNORECASE)
+_SETTING = re.compile(r"%([^%]+)%")
 
 _DURABLE_KINDS = {
     "orchestrationTrigger": ("orchestrator", "orchestration"),
@@ -103,9 +109,20 @@ class FunctionIndex:
         folder: the app's.
         route_prefix: what stands before the routes, without slashes.
         disabled: why a function is switched off, by its name, or None.
+        hub: the task hub's name.
+        resolved: a binding's value with its %SETTING%s replaced.
+        client: makes the durable client of an activity, while the host runs.
     """
 
-    def __init__(self, folder: Path, route_prefix: str, disabled: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        route_prefix: str,
+        disabled: Callable[[str], str | None],
+        hub: str,
+        resolved: Callable[[str], str],
+        client: Callable[[], DurableOrchestrationClient],
+    ) -> None:
         self.orchestrators: dict[str, Callable[[OrchestrationCursor], Any]] = {}
         self.activities: dict[str, Activity] = {}
         self.http: list[HttpFunction] = []
@@ -115,6 +132,9 @@ class FunctionIndex:
         self._folder = folder
         self._route_prefix = route_prefix
         self._disabled = disabled
+        self._hub = hub
+        self._resolved = resolved
+        self._client = client
         self._taken: dict[tuple[str, str], tuple[str, Source]] = {}
 
     def add(self, built: Any) -> None:
@@ -174,9 +194,11 @@ class FunctionIndex:
             listing = _noted(listing, "this version does not run entities  (DF110)")
         if listing.note is None:
             others = [each.kind for each in bindings if each is not binding and each.kind not in _CLIENT_KINDS]
-            problem = f"this version does not serve a {others[0]} binding  (DF110)" if others else None
-            if problem:
-                listing = _noted(listing, problem)
+            other_hub = self._other_hub(bindings)
+            if others:
+                listing = _noted(listing, f"this version does not serve a {others[0]} binding  (DF110)")
+            elif other_hub is not None:
+                listing = _noted(listing, f"cannot load the {name} function: {other_hub}", True)
             elif kind == "orchestrator":
                 listing = self._add_orchestrator(name, function, listing)
             else:
@@ -205,9 +227,15 @@ class FunctionIndex:
             )
         self._warn(listing, bindings, function)
         self.users_functions.append(inspect.unwrap(function))
+        given: dict[str, Callable[[], Any]] = {
+            each.name: partial(client_for, function, self._client) for each in bindings if each.kind in _CLIENT_KINDS
+        }
         if wants_context(bindings, parameters):
-            function = _with_context(function, name, str(self._folder))
-        self.activities[name] = Activity(name, function, binding.name)
+            given["context"] = partial(InvocationContext, name, str(self._folder))
+        if given:
+            function = _with(function, given)
+        input_type = annotated_type(parameters.annotations.get(binding.name), name)
+        self.activities[name] = Activity(name, function, binding.name, input_type)
         return listing
 
     def _add_http(self, name: str, function: Callable[..., Any], bindings: list[Binding], source: Source) -> None:
@@ -226,6 +254,9 @@ class FunctionIndex:
         foreign = [each for each in bindings if each.kind not in {"httpTrigger", "http", *_CLIENT_KINDS}]
         if foreign:
             return _noted(listing, f"this version does not serve a {foreign[0].kind} binding  (DF110)")
+        other_hub = self._other_hub(bindings)
+        if other_hub is not None:
+            return _noted(listing, f"cannot load the {name} function: {other_hub}", True)
         parameters = parameters_of(function)
         problem = problem_of(bindings, parameters)
         if problem is not None:
@@ -259,6 +290,18 @@ class FunctionIndex:
         )
         return listing
 
+    def _other_hub(self, bindings: list[Binding]) -> str | None:
+        """Why a client binding cannot be served that names a task hub, or None."""
+        for each in bindings:
+            asked = each.text("taskHub") if each.kind in _CLIENT_KINDS else None
+            hub = self._hub if asked is None else self._resolved(asked)
+            if hub.casefold() != self._hub.casefold():
+                return (
+                    f"its client is to be of task hub '{hub}', but this host runs task hub '{self._hub}' and no other. "
+                    f"Leave task_hub out, or start with  --hub {hub}"
+                )
+        return None
+
     def _warn(self, listing: Listing, bindings: list[Binding], function: Callable[..., Any]) -> None:
         for each in refused_on_azure(bindings, parameters_of(function)):
             self.warnings.append(f"{listing.source}: {listing.name} works here, but Azure would not load it: {each}")
@@ -276,17 +319,24 @@ def _did_you_mean(bindings: list[Binding], parameters: Any) -> str:
     return f'.  Did you mean "{spare[0]}" in the decorator?  (DF104)' if len(spare) == len(lost) == 1 else ""
 
 
-def _with_context(function: Callable[..., Any], name: str, directory: str) -> Callable[..., Any]:
-    """The function with its `context` parameter given anew for every call."""
-    if inspect.iscoroutinefunction(function):
+def client_for(
+    function: Callable[..., Any], client: Callable[[], DurableOrchestrationClient]
+) -> DurableOrchestrationClient | SyncDurableOrchestrationClient:
+    """The client that a function gets: one to await, or one for functions that cannot."""
+    return client() if is_async(function) else SyncDurableOrchestrationClient(client())
+
+
+def _with(function: Callable[..., Any], given: Mapping[str, Callable[[], Any]]) -> Callable[..., Any]:
+    """The function with some parameters given anew for every call."""
+    if is_async(function):
 
         async def call_async(**kwargs: Any) -> Any:
-            return await function(**kwargs, context=InvocationContext(name, directory))
+            return await function(**kwargs, **{name: make() for name, make in given.items()})
 
         return call_async
 
     def call(**kwargs: Any) -> Any:
-        return function(**kwargs, context=InvocationContext(name, directory))
+        return function(**kwargs, **{name: make() for name, make in given.items()})
 
     return call
 
@@ -307,6 +357,11 @@ def source_of(function: Callable[..., Any], folder: Path) -> Source:
 
 def _signature_text(function: Callable[..., Any]) -> str:
     return f"{getattr(function, '__name__', 'it')}{inspect.signature(function)}"
+
+
+def resolved_by(environ: Mapping[str, str]) -> Callable[[str], str]:
+    """Replaces each %SETTING% by its value; one that is not set stays as it is."""
+    return lambda text: _SETTING.sub(lambda found: environ.get(found[1], found[0]), text)
 
 
 def disabled_by(environ: Mapping[str, str], only: Sequence[str] | None) -> Callable[[str], str | None]:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import Future
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -16,19 +16,23 @@ from azure.durable_functions.client import PLACEHOLDER, DurableOrchestrationClie
 from msgspec import Struct
 from starlette.types import ASGIApp
 
+from perdure.core.durable_http import polling
 from perdure.core.records import Instance, InstanceQuery, RuntimeStatus
 from perdure.engine.client import TaskHubClient
+from perdure.engine.settings import Settings
 from perdure.engine.thread import EngineThread
 from perdure.errors import AppError, HostStoppedError
 from perdure.host.app import LoadedApp, load_app
 from perdure.host.host_json import HostConfig, read_host_json
+from perdure.host.http_activity import http_activity
 from perdure.host.http_server import LOOPBACKS, HttpServer, bind
-from perdure.host.http_trigger import ClientFor, HttpTriggers
+from perdure.host.http_trigger import HttpTriggers
 from perdure.host.invoke import LocalExecutor
 from perdure.host.local_settings import DEFAULT_PORT, added_environment, read_local_settings
-from perdure.host.state_folder import HostNote, StateFolder, absolute_store_url
+from perdure.host.payload_classes import limit_payloads
 from perdure.host.storage_note import StorageNote, storage_note
 from perdure.host.user_code import UserCode
+from perdure.state_folder import HostNote, StateFolder, absolute_store_url
 from perdure.stores import open_store
 
 # Activities that run when the host stops get so long; what has not finished by then runs again at the next start.
@@ -90,7 +94,7 @@ class Host:
         self._state = StateFolder(self.folder)
         self._asked_store = None if options.store is None else absolute_store_url(options.store)
         self.store_url = self._asked_store or self._state.store_url(self.config.hub)
-        self.warnings = [*local.warnings, *self.config.warnings, *_thread_warnings(environ)]
+        self.warnings = [*limit_payloads(environ), *local.warnings, *self.config.warnings, *_thread_warnings(environ)]
         asked_port = options.port if options.port is not None else local.port
         self._sockets = bind(
             options.address or local.address or "127.0.0.1", DEFAULT_PORT if asked_port is None else asked_port
@@ -99,6 +103,7 @@ class Host:
         self.port: int
         self.address, self.port = self._sockets[0].getsockname()[:2]
         environ.update(added_environment(local, self.folder, self.port, environ))
+        self._management_urls: ManagementUrls | None = None
         self._app: LoadedApp | None = None
         self._engine: EngineThread | None = None
         self._engine_failure: Future[BaseException] = Future()  # its result is set on the engine's thread
@@ -136,7 +141,14 @@ class Host:
             AppError: it cannot be run.
         """
         os.chdir(self.folder)
-        self._app = load_app(self.folder, self._environ, self.config.route_prefix, self.config.functions)
+        self._app = load_app(
+            self.folder,
+            self._environ,
+            self.config.route_prefix,
+            self.config.functions,
+            self.config.hub,
+            lambda: self._client_for(self.url),
+        )
 
     def start(self, management_urls: ManagementUrls, observe: Callable[[Instance], None] | None = None) -> None:
         """Open the store, take over what is unfinished there, and run it.
@@ -150,29 +162,37 @@ class Host:
             StoreRefusedError: the store cannot be used.
         """
         self._state.prepare()
+        self._management_urls = management_urls
         activities_max = self.config.activities_max or ACTIVITIES_PER_CPU * (os.cpu_count() or 1)
         self._user_code = UserCode(threads=_threads(self._environ), concurrency=activities_max)
-        executor = LocalExecutor(self.app.orchestrators, self.app.activities, self._user_code)
+        polling.interval = timedelta(milliseconds=self.config.http_poll_ms)
+        http = http_activity(reaches_private=self.address in LOOPBACKS)
+        activities = {**self.app.activities, http.name: http}
+        executor = LocalExecutor(self.app.orchestrators, activities, self._user_code, self.config.actions_max)
         store = open_store(self.store_url, hub=self.config.hub)
-        engine = EngineThread(store, executor, observe=observe, stopped=self._engine_failure.set_result)
+        settings = Settings(versioning=self.config.versioning, start_policy=self.config.start_policy)
+        engine = EngineThread(
+            store, executor, settings=settings, observe=observe, stopped=self._engine_failure.set_result
+        )
+        self._engine = engine  # before it starts: activities that a crash interrupted begin at once, some with clients
         self._user_code.start()
         try:
             engine.start()
         except BaseException:
+            self._engine = None
             self._user_code.stop()
             raise
-        self._engine = engine
         self._triggers = HttpTriggers(
             self.app.http,
             self._user_code,
-            self._client_for(management_urls),
+            self._client_for,
             directory=str(self.folder),
             has_home_page=self._environ.get("AzureWebJobsDisableHomepage", "").casefold() != "true",
         )
 
-    def _client_for(self, management_urls: ManagementUrls) -> ClientFor:
-        client, hub = self.client, self.config.hub
-        return lambda origin: DurableOrchestrationClient(client, management_urls(origin, hub, PLACEHOLDER))
+    def _client_for(self, origin: str) -> DurableOrchestrationClient:
+        assert self._management_urls is not None, "start comes first"
+        return DurableOrchestrationClient(self.client, self._management_urls(origin, self.config.hub, PLACEHOLDER))
 
     async def serve(self, app: ASGIApp, ready: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         """Answer requests until `stop` is set, then let what runs finish, for at most `DRAIN_S`.
@@ -217,7 +237,7 @@ class Host:
         """Ids of instances from before a time that have not ended, `_RESUMED_MAX` at most."""
         found: set[str] = set()
         after: str | None = None
-        statuses = frozenset({RuntimeStatus.PENDING, RuntimeStatus.RUNNING})
+        statuses = frozenset({RuntimeStatus.PENDING, RuntimeStatus.RUNNING, RuntimeStatus.SUSPENDED})
         while len(found) < _RESUMED_MAX:
             query = InstanceQuery(statuses=statuses, created_to=before, limit=_PAGE, after=after)
             page = await self.client.list(query)

@@ -8,12 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
 
+from perdure.core.cursor import ACTIONS_MAX
+from perdure.core.records import StartPolicy
+from perdure.core.versions import VersionFailure, Versioning, VersionMatch
 from perdure.errors import AppError
 from perdure.host.settings_file import JsonObject, as_object, member, read_settings_file
 
@@ -22,19 +26,24 @@ OVERRIDE_PREFIX = "azurefunctionsjobhost__"
 DEFAULT_HUB = "TestHubName"
 
 # Members of extensions.durableTask that take effect here, or whose default is what we always do.
-_HONOURED = frozenset({"hubName", "maxConcurrentActivityFunctions", "storageProvider", "useGracefulShutdown"})
-# Members that change what an app sees on Azure, and do nothing here yet.
-_NOT_YET = frozenset(
+_HONOURED = frozenset(
     {
         "defaultVersion",
-        "versionMatchStrategy",
-        "versionFailureStrategy",
+        "httpSettings",
+        "hubName",
+        "logReplayEvents",
+        "maxConcurrentActivityFunctions",
         "maxOrchestrationActions",
         "overridableExistingInstanceStates",
-        "throwStatusExceptionsOnRaiseEvent",
-        "notifications",
+        "storageProvider",
+        "tracing",
+        "useGracefulShutdown",
+        "versionFailureStrategy",
+        "versionMatchStrategy",
     }
 )
+# Members that change what an app sees on Azure, and do nothing here yet.
+_NOT_YET = frozenset({"throwStatusExceptionsOnRaiseEvent", "notifications"})
 # Members that tune machinery of Azure, or belong to parts that are not here; accepted without a word.
 _ACCEPTED = frozenset(
     {
@@ -51,13 +60,10 @@ _ACCEPTED = frozenset(
         "appLeaseOptions",
         "maxGrpcMessageSizeInBytes",
         "grpcHttpClientTimeout",
-        "httpSettings",
-        "tracing",
         # Durable Functions 1.x spellings
         "azureStorageConnectionStringName",
         "trackingStoreConnectionStringName",
         "traceInputsAndOutputs",
-        "logReplayEvents",
         "eventGridTopicEndpoint",
         "eventGridKeySettingName",
         "eventGridPublishRetryCount",
@@ -98,6 +104,11 @@ class HostConfig(Struct, frozen=True):
         functions: names of the only functions to run, or None for all.
         activities_max: activities running at the same time, or None for the default.
         storage_type: which backend host.json asks for, or None if it does not say.
+        versioning: which version new instances get, and which versions run here.
+        start_policy: what becomes of a start whose id is taken by an instance that has not ended.
+        actions_max: how many decisions one execution may make.
+        http_poll_ms: how long a durable HTTP call waits between polls that do not say how long, in milliseconds.
+        shows_replays: what orchestrators print and log while they are replayed is shown, too.
     """
 
     hub: str = DEFAULT_HUB
@@ -106,6 +117,11 @@ class HostConfig(Struct, frozen=True):
     functions: tuple[str, ...] | None = None
     activities_max: int | None = None
     storage_type: str | None = None
+    versioning: Versioning = Versioning()
+    start_policy: StartPolicy = StartPolicy.REJECT
+    actions_max: int = ACTIONS_MAX
+    http_poll_ms: int = 30_000
+    shows_replays: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -137,6 +153,13 @@ def read_host_json(folder: Path, environ: Mapping[str, str], hub: str | None = N
         functions=tuple(_listed(sections.functions)) if sections.functions else None,
         activities_max=durable.max_concurrent_activity_functions,
         storage_type=durable.storage_provider.type,
+        versioning=Versioning(
+            durable.default_version, durable.version_match_strategy, durable.version_failure_strategy
+        ),
+        start_policy=_START_POLICIES[durable.overridable_existing_instance_states],
+        actions_max=durable.max_orchestration_actions,
+        http_poll_ms=durable.http_settings.default_async_request_sleep_time_milliseconds,
+        shows_replays=durable.tracing.trace_replay_events or durable.log_replay_events,
         warnings=(*warnings, *hub_warnings),
     )
 
@@ -150,15 +173,43 @@ class _StorageProvider(Struct, rename=_lower):
     type: str | None = None
 
 
+class _HttpSettings(Struct, rename=_lower):
+    default_async_request_sleep_time_milliseconds: int = 30_000
+
+
+class _Tracing(Struct, rename=_lower):
+    trace_replay_events: bool = False
+
+
+class _Overridable(StrEnum):
+    """Which instances a start may replace."""
+
+    NON_RUNNING = "NonRunningStates"
+    ANY = "AnyState"
+
+
+_START_POLICIES = {_Overridable.NON_RUNNING: StartPolicy.REJECT, _Overridable.ANY: StartPolicy.REPLACE}
+
+
 class _DurableTask(Struct, rename=_lower):
     hub_name: str | None = None
     max_concurrent_activity_functions: int | None = None
     storage_provider: _StorageProvider = msgspec.field(default_factory=_StorageProvider)
+    default_version: str | None = None
+    version_match_strategy: VersionMatch = VersionMatch.CURRENT_OR_OLDER
+    version_failure_strategy: VersionFailure = VersionFailure.REJECT
+    overridable_existing_instance_states: _Overridable = _Overridable.NON_RUNNING
+    max_orchestration_actions: int = ACTIONS_MAX
+    http_settings: _HttpSettings = msgspec.field(default_factory=_HttpSettings)
+    tracing: _Tracing = msgspec.field(default_factory=_Tracing)
+    log_replay_events: bool = False  # the spelling of Durable Functions 1.x
 
     def __post_init__(self) -> None:
         limit = self.max_concurrent_activity_functions
         if limit is not None and limit < 1:
             raise ValueError("MaxConcurrentActivityFunctions must be a positive integer value.")
+        if self.max_orchestration_actions < 1:
+            raise ValueError("MaxOrchestrationActions must be a positive integer value.")
 
 
 class _Http(Struct, rename=_lower):
@@ -202,7 +253,7 @@ def _override(tree: JsonObject, path: list[str], value: str) -> None:
 
 def _convert(tree: JsonObject, path: Path) -> _HostJson:
     try:
-        return msgspec.convert(_without_nulls(tree), _HostJson, strict=False)
+        return msgspec.convert(_spelt(_without_nulls(tree)), _HostJson, strict=False)
     except msgspec.ValidationError as error:
         raise AppError(
             "DF107",
@@ -210,6 +261,17 @@ def _convert(tree: JsonObject, path: Path) -> _HostJson:
             f"{path.name}: {error}",
             "Correct it, and start again.",
         ) from error
+
+
+def _spelt(tree: Any) -> Any:
+    """The tree with the names of enum members as they are written officially: .NET compares them without case."""
+    names = {each.casefold(): each for kind in (VersionMatch, VersionFailure, _Overridable) for each in kind}
+    durable = as_object(as_object(as_object(tree).get("extensions")).get("durabletask"))
+    for member_name in ("versionmatchstrategy", "versionfailurestrategy", "overridableexistinginstancestates"):
+        value = durable.get(member_name)
+        if isinstance(value, str):
+            durable[member_name] = names.get(value.casefold(), value)
+    return tree
 
 
 def _without_nulls(value: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from perdure.core.failures import text_of
 from perdure.errors import HostStoppedError
 from perdure.host.bindings import InvocationContext
-from perdure.host.functions import HttpFunction
+from perdure.host.functions import HttpFunction, client_for
 from perdure.host.routing import Match, Route, Router, matchable_path
 from perdure.host.tracebacks import users_traceback
 from perdure.host.user_code import Invocation, UserCode, UserCodeExit
@@ -126,7 +127,9 @@ class HttpTriggers:
         function = match.route.target
         request, origin = _request(scope, match.values, body)
         kwargs: dict[str, Any] = {function.request_name: request}
-        kwargs |= {name: self._client_for(origin) for name in function.client_names}
+        kwargs |= {
+            name: client_for(function.function, partial(self._client_for, origin)) for name in function.client_names
+        }
         out = _Out()
         if function.response_name is not None:
             kwargs[function.response_name] = out

@@ -12,15 +12,19 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextvars import Token
 from typing import Any
 
 from msgspec import Struct
 
 from perdure.core.actions import CompleteOrchestration
 from perdure.core.codec import payloads
-from perdure.core.cursor import OrchestrationCursor
+from perdure.core.conversion import ExpectedType
+from perdure.core.cursor import ACTIONS_MAX, OrchestrationCursor
+from perdure.core.durable_http import HTTP_ACTIVITY
 from perdure.core.failures import FailureDetails
 from perdure.core.records import ActivityTask
+from perdure.core.rewind import rewound
 from perdure.engine.executor import (
     ActivityFinished,
     ActivityResult,
@@ -29,6 +33,7 @@ from perdure.engine.executor import (
     FunctionNames,
     OrchestratorRequest,
     OrchestratorResult,
+    RewindResult,
 )
 from perdure.errors import NonDeterminismError, UnknownFunctionError
 from perdure.host.user_code import Invocation, UserCode, current_invocation, is_async
@@ -41,11 +46,12 @@ LOOKS = 4  # in that time, all of which find the same step
 
 
 class Activity(Struct, frozen=True):
-    """An activity function and the parameter that takes its input."""
+    """An activity function, the parameter that takes its input, and what the input is to become."""
 
     name: str
     function: Callable[..., Any]
     input_name: str
+    input_type: ExpectedType | None = None
 
 
 class LocalExecutor:
@@ -54,6 +60,7 @@ class LocalExecutor:
     Args:
         orchestrators: by registered name; each takes the cursor and returns a generator, a coroutine or a result.
         activities: by registered name.
+        actions_max: how many decisions an execution may make.
     """
 
     def __init__(
@@ -61,14 +68,16 @@ class LocalExecutor:
         orchestrators: Mapping[str, Callable[[OrchestrationCursor], Any]],
         activities: Mapping[str, Activity],
         user_code: UserCode,
+        actions_max: int = ACTIONS_MAX,
     ) -> None:
         self._names = FunctionNames(frozenset(orchestrators), frozenset(activities))
         self._orchestrators = {name.casefold(): function for name, function in orchestrators.items()}
         self._activities = {name.casefold(): activity for name, activity in activities.items()}
         self._async_activities = frozenset(each.name for each in activities.values() if is_async(each.function))
         self._user_code = user_code
+        self._actions_max = actions_max
         self._sessions: dict[str, OrchestrationCursor] = {}
-        self._stepping: OrchestratorRequest | None = None
+        self.stepping: OrchestratorRequest | None = None
         self._watchdog: threading.Thread | None = None
 
     def functions(self) -> FunctionNames:
@@ -79,40 +88,55 @@ class LocalExecutor:
     def orchestrate(self, request: OrchestratorRequest) -> OrchestratorResult:
         if self._watchdog is None:
             self._watch(threading.get_ident())
-        self._stepping = request
+        self.stepping = request
         token = current_invocation.set(Invocation(request.name, request.instance_id))
         try:
             return self._advance(request)
         finally:
             current_invocation.reset(token)
-            self._stepping = None
+            self.stepping = None
 
     def _advance(self, request: OrchestratorRequest) -> OrchestratorResult:
-        cursor = self._sessions.get(request.instance_id)
         if request.past is not None:
-            if cursor is not None:
-                cursor.close()
-            function = self._orchestrators.get(request.name.casefold())
-            if function is None:
-                unknown = UnknownFunctionError(request.name, "orchestrator", sorted(self._names.orchestrators))
-                return _failed(unknown)
-            cursor = self._sessions[request.instance_id] = OrchestrationCursor(request.instance_id, function, payloads)
+            self.forget(request.instance_id)
+            if request.name.casefold() not in self._orchestrators:
+                return _failed(self._unknown(request.name))
+            cursor = self._new_cursor(request)
             try:
-                self._replay(cursor, request)
+                if request.past:
+                    with _Running(self, request, is_replaying=True):
+                        cursor.replay(request.past)
             except NonDeterminismError as error:
-                self.forget(request.instance_id)
-                return _failed(error, "NonDeterministicOrchestrationException")
+                cursor.close()
+                return _failed(error, "NonDeterministicOrchestrationException", error.cause)
+            self._sessions[request.instance_id] = cursor
+        cursor = self._sessions.get(request.instance_id)
         assert cursor is not None, "the engine asked to go on with a session that it had dropped"
         return OrchestratorResult(cursor.advance(request.new), cursor.custom_status)
 
-    def _replay(self, cursor: OrchestrationCursor, request: OrchestratorRequest) -> None:
-        if not request.past:
-            return
-        token = current_invocation.set(Invocation(request.name, request.instance_id, is_replaying=True))
-        try:
-            cursor.replay(request.past)
-        finally:
-            current_invocation.reset(token)
+    def rewind(self, request: OrchestratorRequest) -> RewindResult:
+        with _Running(self, request, is_replaying=True):
+            cursor, kept = rewound(request.past or (), lambda: self._new_cursor(request))
+        self.forget(request.instance_id)
+        self._sessions[request.instance_id] = cursor
+        awaited = cursor.open_ids - frozenset(cursor.pending_ids)
+        with _Running(self, request, is_replaying=False):
+            actions = cursor.advance(request.new)
+        failures = [each for each in actions if isinstance(each, CompleteOrchestration) and each.failure is not None]
+        if failures:  # it fails again: nothing else of it counts
+            actions = failures
+        return RewindResult(kept, actions, cursor.custom_status, awaited)
+
+    def _new_cursor(self, request: OrchestratorRequest) -> OrchestrationCursor:
+        function = self._orchestrators.get(request.name.casefold())
+
+        def unknown(cursor: OrchestrationCursor) -> None:
+            raise self._unknown(request.name)
+
+        return OrchestrationCursor(request.instance_id, function or unknown, payloads, self._actions_max)
+
+    def _unknown(self, name: str) -> UnknownFunctionError:
+        return UnknownFunctionError(name, "orchestrator", sorted(self._names.orchestrators))
 
     def forget(self, instance_id: str) -> None:
         cursor = self._sessions.pop(instance_id, None)
@@ -127,7 +151,7 @@ class LocalExecutor:
             looks = 0
             while True:
                 time.sleep(BLOCKED_AFTER_S / LOOKS)
-                stepping = self._stepping
+                stepping = self.stepping
                 looks = looks + 1 if stepping is seen else 0
                 seen = stepping
                 if stepping is None or looks != LOOKS:
@@ -149,7 +173,8 @@ class LocalExecutor:
     def start_activity(self, task: ActivityTask, finished: ActivityFinished) -> None:
         activity = self._activities.get(task.name.casefold())
         if activity is None:
-            unknown = UnknownFunctionError(task.name, "activity", sorted(self._names.activities))
+            known = [name for name in self._names.activities if name != HTTP_ACTIVITY]  # which nobody wrote
+            unknown = UnknownFunctionError(task.name, "activity", sorted(known))
             finished(task, Failed(FailureDetails("ActivityNotFound", str(unknown), is_non_retriable=True)))
             return
 
@@ -159,6 +184,28 @@ class LocalExecutor:
 
     async def drain(self, timeout_s: float) -> None:
         await self._user_code.drain(timeout_s)
+
+
+class _Running:
+    """While this is entered, logs and the watchdog know whose orchestrator code runs."""
+
+    __slots__ = ("_before", "_executor", "_invocation", "_request", "_token")
+
+    def __init__(self, executor: LocalExecutor, request: OrchestratorRequest, *, is_replaying: bool) -> None:
+        self._executor = executor
+        self._request = request
+        self._invocation = Invocation(request.name, request.instance_id, is_replaying)
+        self._before: OrchestratorRequest | None = None
+        self._token: Token[Invocation | None] | None = None
+
+    def __enter__(self) -> None:
+        self._before, self._executor.stepping = self._executor.stepping, self._request
+        self._token = current_invocation.set(self._invocation)
+
+    def __exit__(self, *_: object) -> None:
+        assert self._token is not None, "left without having been entered"
+        current_invocation.reset(self._token)
+        self._executor.stepping = self._before
 
 
 class _ActivityCall:
@@ -180,7 +227,10 @@ class _ActivityCall:
         return Invocation(self._activity.name, self._task.instance_id)
 
     def arguments(self) -> dict[str, Any]:
-        return {self._activity.input_name: payloads.decode(self._task.input)}
+        activity, text = self._activity, self._task.input
+        if activity.input_type is None:
+            return {activity.input_name: payloads.decode(text)}
+        return {activity.input_name: payloads.decode_as(text, activity.input_type)}
 
     def done(self, value: Any, error: BaseException | None) -> None:
         self._finished(self._task, _result(self._activity.name, value, error))
@@ -192,10 +242,10 @@ def _result(name: str, value: Any, error: BaseException | None) -> ActivityResul
     try:
         return Completed(payloads.encode(value))
     except Exception as unserialisable:  # user data: a value JSON cannot hold, or a to_json that raises
-        message = f"Result of activity '{name}' cannot be saved as JSON (DF301): {unserialisable}"
+        message = f"Result of activity '{name}': {unserialisable}"
         return Failed(FailureDetails(type(unserialisable).__name__, message, is_non_retriable=True))
 
 
-def _failed(error: Exception, error_type: str | None = None) -> OrchestratorResult:
-    failure = FailureDetails(error_type or type(error).__name__, str(error), is_non_retriable=True)
+def _failed(error: Exception, error_type: str | None = None, cause: FailureDetails | None = None) -> OrchestratorResult:
+    failure = FailureDetails(error_type or type(error).__name__, str(error), inner=cause, is_non_retriable=True)
     return OrchestratorResult([CompleteOrchestration(0, None, failure, str(error))], None)

@@ -1,15 +1,20 @@
-"""Which classes payloads may name: the app's own, and those that its functions' annotations name."""
+"""What payloads may become and how large they may be: set once, before the app's functions run."""
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from perdure.core.codec import payloads
+from perdure.core.codec import LIMIT_BYTES, payloads
+from perdure.core.conversion import classes_in
 from perdure.host.app_folder import modules_below
 from perdure.host.bindings import parameters_of
+
+log = logging.getLogger("perdure.host")
+
+LIMIT_SETTING: Final = "PERDURE_MAX_PAYLOAD_BYTES"
 
 
 def allow_payload_classes(folder: Path, functions: Iterable[Callable[..., Any]]) -> None:
@@ -21,17 +26,25 @@ def allow_payload_classes(folder: Path, functions: Iterable[Callable[..., Any]])
     for function in functions:
         parameters = parameters_of(function)
         for annotation in (*parameters.annotations.values(), parameters.returns):
-            for each in _classes_in(annotation):
+            for each in classes_in(annotation):
                 _allow(each)
+    payloads.misfit = _log_misfit
+
+
+def limit_payloads(environ: Mapping[str, str]) -> list[str]:
+    """Set the size that no payload exceeds, from the app's settings, and return what is wrong with these."""
+    text = environ.get(LIMIT_SETTING)
+    is_usable = text is not None and text.isascii() and text.isdigit() and int(text) > 0
+    payloads.limit_bytes = int(text) if text is not None and is_usable else LIMIT_BYTES
+    if text is None or is_usable:
+        return []
+    return [f"{LIMIT_SETTING} is '{text}', but must be a number of bytes; the limit stays {LIMIT_BYTES:,}"]
+
+
+def _log_misfit(function: str, reason: str) -> None:
+    log.warning("a value does not fit an annotation, and is given as it is: %s", reason, extra={"function": function})
 
 
 def _allow(kind: type) -> None:
     if callable(getattr(kind, "to_json", None)) and callable(getattr(kind, "from_json", None)):
         payloads.allow(kind)
-
-
-def _classes_in(annotation: Any) -> Iterator[type]:
-    if isinstance(annotation, type):
-        yield annotation
-    for each in typing.get_args(annotation):
-        yield from _classes_in(each)

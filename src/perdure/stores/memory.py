@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
 from typing import Any
@@ -24,6 +25,7 @@ from msgspec.structs import replace
 from perdure.core.codec import decode_event, decode_events, encode_event, encode_events
 from perdure.core.events import HistoryEvent
 from perdure.core.records import (
+    ActivityTask,
     Batch,
     Checkpoint,
     CommitOutcome,
@@ -39,7 +41,9 @@ from perdure.core.records import (
     Start,
     StoredInstance,
     partition_of,
+    takes_mail,
 )
+from perdure.core.state import answer_of_replaced, answers_of_missing
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -58,8 +62,8 @@ class MemoryStore:
 
     Invariants: `_mail`, `_mailboxes` and `_order` hold the same messages: by id, by instance, and by partition in order
     of delivery. `_going_on` are the ids of the rows with open work, by partition. `_outlived` are the requests whose
-    instance has given way to another: repeated, they must not begin the same execution twice. Epochs and places in the
-    order only grow; nothing is used twice.
+    instance has given way to another or was purged: repeated, they must not begin the same execution twice. Epochs and
+    places in the order only grow; nothing is used twice.
     """
 
     def __init__(self, partitions: int = 4) -> None:
@@ -124,11 +128,11 @@ class MemoryStore:
                 if is_own:
                     del self._leases[partition]
                 continue
-            if current is None or (not is_own and current.until <= now):
-                self._epochs[partition] += 1
-            elif not is_own:
+            if current is not None and not is_own and current.until > now:
                 continue
-            lease = Lease(partition, host_id, self._epochs[partition], until)
+            self._epochs[partition] += not is_own
+            is_takeover = current is not None and not is_own
+            lease = Lease(partition, host_id, self._epochs[partition], until, is_takeover)
             self._leases[partition] = lease
             held.append(lease)
         return held
@@ -166,6 +170,24 @@ class MemoryStore:
         is_last = start + limit >= end
         mail = tuple(self._mail[message_id].open() for _, _, message_id in page)
         return MailPage(mail, None if is_last else page[-1][:2])
+
+    async def dispatch(self, lease: Lease, activities: Sequence[ActivityTask]) -> Sequence[int]:
+        """Count activities; of an execution that has ended, or by a lease that is lost, nothing is counted."""
+        counts: Counter[str] = Counter()
+        for activity in activities if self._is_current(lease) else ():
+            row = self._rows.get(activity.instance_id)
+            if row is not None and row.is_running(activity.execution_id):
+                row.dispatched[activity.activity_id] += 1
+                counts[activity.activity_id] = row.dispatched[activity.activity_id]
+        return [counts[activity.activity_id] for activity in activities]
+
+    async def dispatches(self, lease: Lease, activities: Sequence[ActivityTask]) -> Sequence[int]:
+        """How often activities have been counted; 0 for one whose execution has ended."""
+        rows = [self._rows.get(each.instance_id) for each in activities]
+        return [
+            row.dispatched[each.activity_id] if row is not None and row.is_running(each.execution_id) else 0
+            for row, each in zip(rows, activities, strict=True)
+        ]
 
     async def load_instances(self, instance_ids: Collection[str]) -> Sequence[StoredInstance]:
         """Snapshots of those instances that exist."""
@@ -209,13 +231,14 @@ class MemoryStore:
         instance = _copy(checkpoint.instance)
         stored = _StoredCheckpoint(checkpoint, lease.epoch)
         letters = [_Letter(each) for each in checkpoint.messages]
-        children = [_Row(_copy(each)) for each in checkpoint.children]
+        children = [_Row(_copy(each)) for each in checkpoint.children if each.instance_id != instance_id]
 
-        for child in children:  # before the row itself changes: nobody becomes their own child by ending
+        for child in children:
             self._insert_child(child)
-        if checkpoint.continues_as_new:
+        if checkpoint.replaces_history:
             row.history.clear()
-        else:
+            row.dispatched.clear()
+        if checkpoint.events:
             row.history.append(stored)
         row.instance = instance
         row.has_open_work = checkpoint.has_open_work
@@ -238,10 +261,12 @@ class MemoryStore:
         instance_id = row.instance.instance_id
         old = self._rows.get(instance_id)
         if old is not None:
-            letters = [self._mail[each] for each in self._mailboxes.get(instance_id, ())]
             self._outlived.add(old.instance.created_by)
             takers = (None, old.instance.execution_id)
+            letters = self._letters(instance_id)
             self._remove([each.message.message_id for each in letters if each.message.execution_id in takers])
+            answer = answer_of_replaced(old.instance, row.instance.created_at)
+            self._insert([] if answer is None else [_Letter(answer)])
         self._rows[instance_id] = row
         self._note_open_work(row)
 
@@ -276,6 +301,11 @@ class MemoryStore:
             order = self._order[self._partition(instance_id)]
             del order[bisect_left(order, letter.place)]
 
+    def _letters(self, instance_id: str) -> list[_Letter]:
+        """The mail of an instance, in order of delivery."""
+        letters = map(self._mail.__getitem__, self._mailboxes.get(instance_id, ()))
+        return sorted(letters, key=lambda each: each.place)
+
     def _partition(self, instance_id: str) -> int:
         return partition_of(instance_id, self._partitions)
 
@@ -302,7 +332,8 @@ class MemoryStore:
                 return None
             if existing.instance.status not in start.replace:
                 return existing.instance
-        self._replace(_Row(_copy(start.instance), has_open_work=True))
+        self._replace(_Row(_copy(start.instance), has_open_work=start.message is None))
+        self._insert([] if start.message is None else [_Letter(start.message)])
         return None
 
     async def send(self, messages: Sequence[Message], now: datetime) -> Sequence[RuntimeStatus | None]:
@@ -317,7 +348,7 @@ class MemoryStore:
             return self._answers[message.message_id]
         row = self._rows.get(message.instance_id)
         status = None if row is None else row.instance.status
-        if status is not None and not status.is_terminal:
+        if status is not None and takes_mail(status, message.event):
             self._insert([letter])
         self._answers[message.message_id] = status
         return status
@@ -329,12 +360,36 @@ class MemoryStore:
             ValueError: `after` is not a token that a page gave.
         """
         after = None if query.after is None else _place_of(query.after)
-        ids = self._rows.keys() if query.instance_ids is None else set(query.instance_ids) & self._rows.keys()
-        matching = (row.instance for row in map(self._rows.__getitem__, ids) if _matches(row.instance, query))
-        beyond = (each for each in matching if after is None or _creation(each) > after)
+        beyond = (each for each in self._matching(query) if after is None or _creation(each) > after)
         found = nsmallest(query.limit + 1, beyond, key=_creation)
         page = tuple(found[: query.limit])
         return InstancePage(page, _token(page[-1]) if len(found) > query.limit and page else None)
+
+    async def count(self, query: InstanceQuery) -> Mapping[RuntimeStatus, int]:
+        """How many instances there are in each status; 0 for one that the mapping does not name."""
+        return Counter(each.status for each in self._matching(query))
+
+    async def purge(self, instance_ids: Collection[str], now: datetime) -> frozenset[str]:
+        """Remove those of these instances that have ended, with all that is kept about them; returns their ids."""
+        rows = [self._rows[each] for each in sorted(set(instance_ids)) if each in self._rows]
+        ended = [row for row in rows if row.instance.status.is_terminal]
+        answers: list[Message] = []
+        for row in ended:
+            instance_id = row.instance.instance_id
+            mail = [each.open() for each in self._letters(instance_id)]
+            answers += answers_of_missing(mail, now)
+            self._remove([each.message_id for each in mail])
+            self._outlived.add(row.instance.created_by)
+            self._going_on[self._partition(instance_id)].discard(instance_id)
+            del self._rows[instance_id]
+        self._insert(map(_Letter, answers))
+        self._has_changed()
+        return frozenset(row.instance.instance_id for row in ended)
+
+    def _matching(self, query: InstanceQuery) -> Iterator[Instance]:
+        ids = self._rows.keys() if query.instance_ids is None else set(query.instance_ids) & self._rows.keys()
+        instances = (self._rows[each].instance for each in ids)
+        return (each for each in instances if _matches(each, query))
 
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:
         """The stored checkpoints of the current execution, in order."""
@@ -343,27 +398,30 @@ class MemoryStore:
     async def dump(self) -> AsyncIterator[InstanceDump]:
         """Everything there is about every instance, in order of id; each as it is when its turn comes."""
         for instance_id in sorted(self._rows):
-            row = self._rows[instance_id]
-            letters = sorted(
-                map(self._mail.__getitem__, self._mailboxes.get(instance_id, ())), key=lambda each: each.place
-            )
-            mail = tuple(each.open() for each in letters)
+            row = self._rows.get(instance_id)
+            if row is None:
+                continue
+            mail = tuple(each.open() for each in self._letters(instance_id))
             yield InstanceDump(row.instance, row.position, row.has_open_work, row.rows(), mail)
 
 
 class _Row:
-    """One instance: its row, and the checkpoints of its current execution."""
+    """One instance: its row, the checkpoints of its current execution, and how often activities were dispatched."""
 
-    __slots__ = ("has_open_work", "history", "instance")
+    __slots__ = ("dispatched", "has_open_work", "history", "instance")
 
     def __init__(self, instance: Instance, has_open_work: bool = False) -> None:
         self.instance = instance
         self.has_open_work = has_open_work
         self.history: list[_StoredCheckpoint] = []
+        self.dispatched: Counter[str] = Counter()
 
     @property
     def position(self) -> int:
         return len(self.history)
+
+    def is_running(self, execution_id: str) -> bool:
+        return self.instance.execution_id == execution_id and not self.instance.status.is_terminal
 
     def snapshot(self) -> StoredInstance:
         events = tuple(event for each in self.history for event in decode_events(each.events))
@@ -379,8 +437,8 @@ class _StoredCheckpoint:
     __slots__ = ("checksum", "consumed", "custom_status", "epoch", "events", "execution_id", "position")
 
     def __init__(self, checkpoint: Checkpoint, epoch: int) -> None:
-        self.position = checkpoint.position
-        self.execution_id = checkpoint.execution_id
+        self.position = checkpoint.position_after - 1
+        self.execution_id = checkpoint.instance.execution_id
         self.epoch = epoch
         self.consumed = checkpoint.consumed
         self.custom_status = checkpoint.instance.custom_status
@@ -434,6 +492,7 @@ def _matches(instance: Instance, query: InstanceQuery) -> bool:
         and (query.created_from is None or instance.created_at >= query.created_from)
         and (query.created_to is None or instance.created_at <= query.created_to)
         and (query.prefix is None or instance.instance_id.startswith(query.prefix))
+        and (query.parents is None or (instance.parent is not None and instance.parent.instance_id in query.parents))
     )
 
 

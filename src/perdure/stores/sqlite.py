@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from uuid import uuid4
 from msgspec import Struct
 
 from perdure.core.records import (
+    ActivityTask,
     Batch,
     CommitOutcome,
     HistoryRow,
@@ -45,7 +46,7 @@ T = TypeVar("T")
 # UPDATE ... FROM, RETURNING and STRICT tables.
 SQLITE_MIN = (3, 38, 0)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # A transaction this small is done where it is asked for, if the writer is idle: two thread hops cost more than its
 # flush. A larger one would keep the engine from computing meanwhile.
@@ -133,6 +134,7 @@ class SqliteStore:
             if not self.path.is_file():
                 raise StoreRefusedError(f"there is no task hub at {self.path}.")
             self._db = self._reader = self._connect("ro")
+            self._check_schema(self._db)
             self._check_meta(self._db)
             return
         self._make_file()
@@ -144,8 +146,7 @@ class SqliteStore:
         self._migrate(self._db)
         self._check_meta(self._db)
         self._db.execute("begin immediate")
-        self._db.execute("update partitions set owner = null, until = 0")
-        self._db.execute("delete from hosts")
+        sql.end_incarnations(self._db)
         self._db.execute("commit")
         self._reader = self._connect("rw")
         self._reader.execute("pragma query_only = on")
@@ -210,12 +211,7 @@ class SqliteStore:
 
     def _migrate(self, db: Connection) -> None:
         """Bring the file to this version's schema, one numbered script at a time, each in a transaction."""
-        (version,) = db.execute("pragma user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise StoreRefusedError(
-                f"{self.path} was written by a newer perdure (schema {version}, this one knows {SCHEMA_VERSION}). "
-                "Upgrade perdure, or use another file."
-            )
+        version = self._schema_version(db)
         if version == 0 and db.execute("select count(*) from sqlite_master").fetchone() != (0,):
             raise StoreRefusedError(f"{self.path} is a SQLite file, but not a task hub. Use another file.")
         scripts = sorted(resources.files("perdure.stores").joinpath("schema").iterdir(), key=lambda file: file.name)
@@ -229,6 +225,24 @@ class SqliteStore:
             db.executemany("insert into meta values (?, ?)", list(meta.items()))
             db.executemany("insert into partitions (id) values (?)", [(each,) for each in range(self._partitions)])
             db.execute("commit")
+
+    def _check_schema(self, db: Connection) -> None:
+        """Whoever only looks cannot migrate."""
+        version = self._schema_version(db)
+        if version < SCHEMA_VERSION:
+            raise StoreRefusedError(
+                f"{self.path} was written by an older perdure (schema {version}, this one reads {SCHEMA_VERSION}). Run "
+                "`perdure start` on it once, which brings it up to date."
+            )
+
+    def _schema_version(self, db: Connection) -> int:
+        (version,) = db.execute("pragma user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StoreRefusedError(
+                f"{self.path} was written by a newer perdure (schema {version}, this one knows {SCHEMA_VERSION}). "
+                "Upgrade perdure, or use another file."
+            )
+        return version
 
     def _check_meta(self, db: Connection) -> None:
         meta: dict[str, str] = dict(db.execute("select key, value from meta").fetchall())
@@ -333,6 +347,12 @@ class SqliteStore:
             self._signal()
         return outcome
 
+    async def dispatch(self, lease: Lease, activities: Sequence[ActivityTask]) -> Sequence[int]:
+        return await self._write(lambda db: sql.dispatch(db, lease, activities), len(activities))
+
+    async def dispatches(self, lease: Lease, activities: Sequence[ActivityTask]) -> Sequence[int]:
+        return self._read(lambda db: sql.dispatches(db, activities))
+
     async def load_instances(self, instance_ids: Collection[str]) -> Sequence[StoredInstance]:
         return self._read(lambda db: sql.load_instances(db, instance_ids))
 
@@ -352,6 +372,14 @@ class SqliteStore:
         if query.instance_ids is not None:
             return self._read(lambda db: sql.query(db, query))
         return await self._list(lambda db: sql.query(db, query))
+
+    async def count(self, query: InstanceQuery) -> Mapping[RuntimeStatus, int]:
+        return await self._list(lambda db: sql.count(db, query))
+
+    async def purge(self, instance_ids: Collection[str], now: datetime) -> frozenset[str]:
+        outcome = await self._write(lambda db: sql.purge(db, instance_ids, now, self._partitions), len(instance_ids))
+        self._signal()
+        return outcome
 
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:
         return await self._list(lambda db: sql.history(db, instance_id))

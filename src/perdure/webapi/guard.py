@@ -15,7 +15,10 @@ HEADER_FIELDS_MAX = 100
 HEADER_BYTES_MAX = 32 * 1024
 URL_BYTES_MAX = 8 * 1024
 
-_OWN_PATHS = ("/runtime/", "/admin/")
+# Matched more widely than any router does, by slashes and by letters that resemble these: no path may get around it.
+_OWN_PATH = re.compile(r"/*(?:runtime|admin|durabletask)(?:/|$)", re.IGNORECASE)
+_RPC_PATH = re.compile(r"/*durabletask(?:/|$)", re.IGNORECASE)
+_FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAFE_SITES = frozenset({b"same-origin", b"none"})
 _DISTRUSTED = frozenset({400, 414, 431})  # after these, what follows on the connection may not be what it seems
@@ -29,6 +32,9 @@ class Guard:
     Loopback is no boundary: a page can have a browser post to it, or reach it under a name of its own (DNS
     rebinding). So `Host` must be a known name on every request, and a request that changes something through the
     management API must not come from another origin. Functions behind HTTP triggers decide about origins themselves.
+
+    The local mount `/durabletask/` is for the app's own processes, which have no key. Only loopback reaches it,
+    wherever the host listens, and nothing that a proxy on this machine passes on.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: frozenset[str] = LOOPBACK_HOSTS) -> None:
@@ -64,6 +70,8 @@ class Guard:
             return 400
         if not self._knows(hosts[0].decode("latin-1").lower()):
             return 421
+        if _RPC_PATH.match(scope["path"]) and not _is_local(scope, hosts[0]):
+            return 403
         if scope["method"] not in _SAFE_METHODS and _is_own(scope["path"]) and _is_foreign(scope, hosts[0]):
             return 403
         return None
@@ -78,7 +86,19 @@ def _bytes_of(header: tuple[bytes, bytes]) -> int:
 
 
 def _is_own(path: str) -> bool:
-    return f"{path.lower()}/".startswith(_OWN_PATHS)
+    return _OWN_PATH.match(path) is not None
+
+
+def _is_local(scope: Scope, host: bytes) -> bool:
+    """Whether a process of this machine calls, for itself, by a name of this machine."""
+    address = (scope.get("client") or ("", 0))[0]
+    name = _AUTHORITY.fullmatch(host.decode("latin-1").lower())
+    return (
+        (address == "::1" or address.startswith("127."))
+        and name is not None
+        and name["host"] in LOOPBACK_HOSTS
+        and not any(header in _FORWARDED for header, _ in scope["headers"])
+    )
 
 
 def _is_foreign(scope: Scope, host: bytes) -> bool:

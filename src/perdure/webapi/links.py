@@ -1,13 +1,21 @@
 """The management URLs that clients follow.
 
-Source: HttpManagementPayload.cs of the Durable Functions extension, but without a key: none is needed on loopback.
+Source: HttpManagementPayload.cs and BindingHelper.cs of the Durable Functions extension, but without a key: none is
+needed on loopback.
 """
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 BASE_PATH = "/runtime/webhooks/durabletask"
+RPC_PATH = "/durabletask/"
+
+# What stands for the instance's id in a binding; clients replace it wherever it occurs.
+PLACEHOLDER = "INSTANCEID"
+
+_GRPC_MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # gRPC's own default; clients over HTTP ignore it
 
 _CONNECTION = "Storage"  # what the official host writes for the app's default storage; servers ignore it
 
@@ -42,3 +50,30 @@ def check_status_payload(origin: str, hub: str, instance_id: str) -> dict[str, s
     urls = management_urls(origin, hub, instance_id)
     del urls["rewindPostUri"]
     return urls
+
+
+def client_binding(origin: str, hub: str) -> dict[str, Any]:
+    """What a `durableClient` binding gives the client of SDK 1.x; it wants it as JSON text.
+
+    Args:
+        origin: scheme, host and port by which the app reaches this host over loopback.
+        hub: name of the task hub.
+    """
+    base = origin + BASE_PATH
+    create = f"{base}/orchestrators/{{functionName}}[/{{instanceId}}]"
+    return {
+        "taskHubName": hub,
+        "connectionName": None,
+        "creationUrls": {
+            "createNewInstancePostUri": create,
+            "createAndWaitOnNewInstancePostUri": (
+                f"{create}?timeout={{timeoutInSeconds}}&pollingInterval={{intervalInSeconds}}"
+            ),
+        },
+        "managementUrls": management_urls(origin, hub, PLACEHOLDER),
+        "baseUrl": base,
+        "requiredQueryStringParameters": "",
+        "rpcBaseUrl": origin + RPC_PATH,
+        "httpBaseUrl": None,
+        "maxGrpcMessageSizeInBytes": _GRPC_MESSAGE_BYTES_MAX,
+    }

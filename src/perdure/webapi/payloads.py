@@ -1,4 +1,4 @@
-"""Bodies and parameters of the management API: what is accepted, and how errors look."""
+"""Bodies and parameters of the management API: what is accepted, and how values are written."""
 
 from __future__ import annotations
 
@@ -40,17 +40,25 @@ def json_text(body: bytes) -> str | None:
     return text
 
 
+def decoded_once(text: str | None) -> str | None:
+    """The JSON text within a JSON string, or if there is none, the text as it is.
+
+    SDK 1.x encodes every value twice: `{"a":1}` arrives as `"{\\"a\\":1}"`.
+    """
+    if text is None or not text.lstrip().startswith('"'):
+        return text
+    try:
+        return json_text(json.loads(text).encode()) or text
+    except ValueError:
+        return text
+
+
 def json_body(value: Any) -> bytes:
     """A value as the body of an answer."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:  # half a surrogate pair, returned by an activity: it can only travel escaped
         return json.dumps(value, separators=(",", ":")).encode()
-
-
-def http_error(message: str, exception: str | None = None) -> dict[str, str]:
-    """The body of an error; clients read `Message`, and SDK 1.x on a failed start insists on `ExceptionMessage`."""
-    return {"Message": message} if exception is None else {"Message": message, "ExceptionMessage": exception}
 
 
 def parsed_time(text: str | None) -> datetime | None:

@@ -11,12 +11,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from perdure.core.records import TERMINAL, Instance, RuntimeStatus
+from perdure.core.records import Instance, StartPolicy
 from perdure.engine.client import TaskHubClient
 from perdure.errors import (
     HostStoppedError,
     InstanceExistsError,
     InstanceFinishedError,
+    InstanceNotFailedError,
+    InstanceNotFinishedError,
     InstanceNotFoundError,
     StoreUnavailableError,
 )
@@ -56,14 +58,19 @@ class Clients:
     def __init__(
         self, hosts: list[Host], oracle: Oracle, loop: ProcessLoop, rng: Random, *, repeats: float, name_starts: bool
     ) -> None:
-        self._name_starts = name_starts
+        self.name_starts = name_starts
+        self.repeats = repeats
         self.ledger: list[Entry] = []
         self._hosts = hosts
         self._oracle = oracle
         self._loop = loop
         self._rng = rng
-        self._repeats = repeats
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def time(self) -> float:
+        """Virtual seconds since the run began."""
+        return self._loop.time()
 
     @property
     def are_done(self) -> bool:
@@ -98,32 +105,32 @@ class Clients:
         self,
         instance_id: str,
         program: Program,
-        replace: frozenset[RuntimeStatus] = TERMINAL,
+        policy: StartPolicy = StartPolicy.REJECT,
         sticky: Host | None = None,
     ) -> None:
         """Start an instance, again and again until there is an answer, or even after it if the request has a name."""
-        request_id = self._id() if self._name_starts else self._maybe_id()
+        request_id = self.new_id() if self.name_starts else self.maybe_id()
         given = text(first_input(program))
         while True:
-            entry = await self._ask(
-                "start",
+            entry = await self.ask(
+                "start" if policy is not StartPolicy.IGNORE else "perhaps start",
                 instance_id,
                 request_id,
                 lambda client: client.start(
-                    ORCHESTRATOR, given, instance_id=instance_id, replace=replace, request_id=request_id
+                    ORCHESTRATOR, given, instance_id=instance_id, policy=policy, request_id=request_id
                 ),
                 sticky,
             )
-            if entry.outcome != "info" and (request_id is None or self._rng.random() >= self._repeats):
+            if entry.outcome != "info" and (request_id is None or self._rng.random() >= self.repeats):
                 return
-            if request_id is None and instance_id in self._oracle.rows:
+            if request_id is None and instance_id in self._oracle.known:
                 return  # another start of it would have nobody to send it events
             await asyncio.sleep(self._rng.random())
 
     async def feed(self, instance_id: str, names: list[str], delay: float, root_id: str | None) -> None:
         """Send an instance these events, each one until it has arrived or there is nobody to take it any more."""
         await asyncio.sleep(delay)
-        while root_id is not None and instance_id not in self._oracle.rows and root_id in self._oracle.rows:
+        while root_id is not None and instance_id not in self._oracle.known and root_id in self._oracle.rows:
             if not self._oracle.unfinished:
                 return
             await asyncio.sleep(0.1)  # so that the first comes just after the child
@@ -138,9 +145,9 @@ class Clients:
 
     async def _send_event(self, instance_id: str, name: str, what: str, host: Host, root_id: str | None) -> bool:
         """Send one event; returns whether the next one may be wanted. What may be lost and has no name comes twice."""
-        request_id, data = self._maybe_id(), text(f"{what}/{self._id()[:6]}")
+        request_id, data = self.maybe_id(), text(f"{what}/{self.new_id()[:6]}")
         while True:
-            entry = await self._ask(
+            entry = await self.ask(
                 "event",
                 instance_id,
                 request_id,
@@ -148,51 +155,50 @@ class Clients:
                 host,
             )
             entry.data = data
-            if entry.outcome == "ok" and (request_id is None or self._rng.random() >= self._repeats):
+            if entry.outcome == "ok" and (request_id is None or self._rng.random() >= self.repeats):
                 return True
             if entry.outcome == "info" and request_id is None:
-                data = text(f"{what}/{self._id()[:6]}")
+                data = text(f"{what}/{self.new_id()[:6]}")
             if isinstance(entry.value, InstanceFinishedError):
                 return False
             if isinstance(entry.value, InstanceNotFoundError):
-                if root_id is not None and self._will_never_be(instance_id, root_id):
+                if instance_id in self._oracle.known or self._will_never_be(instance_id, root_id):
                     return False
-                request_id = self._maybe_id()
+                request_id = self.maybe_id()
             await asyncio.sleep(0.2 + self._rng.random())
 
-    def _will_never_be(self, instance_id: str, root_id: str) -> bool:
+    def _will_never_be(self, instance_id: str, root_id: str | None) -> bool:
         """Nobody is left who could start this child of the root or of the root's children."""
-        rows = self._oracle.rows
-        return root_id in rows and instance_id not in rows and not self._oracle.unfinished
+        return root_id in self._oracle.known and not self._oracle.unfinished
 
     async def terminate(self, instance_id: str, delay: float) -> None:
         """End an instance."""
         await asyncio.sleep(delay)
-        request_id = self._maybe_id()
+        request_id = self.maybe_id()
         while True:
-            reason = f"enough {self._id()[:6]}"
-            entry = await self._ask(
+            reason = f"enough {self.new_id()[:6]}"
+            entry = await self.ask(
                 "terminate", instance_id, request_id, partial(_terminate, instance_id, reason, request_id)
             )
             if entry.outcome != "info":
                 return
             await asyncio.sleep(self._rng.random())
 
-    async def crowd(self, instance_id: str, program: Program, delay: float, replace: frozenset[RuntimeStatus]) -> None:
+    async def crowd(self, instance_id: str, program: Program, delay: float, policy: StartPolicy) -> None:
         """Start an instance that others start too."""
         await asyncio.sleep(delay)
-        await self.start(instance_id, program, replace)
+        await self.start(instance_id, program, policy)
         if self._rng.random() < 0.3:
             name = self._rng.choice(("a", "b"))
-            data = text(f"{instance_id}/{self._id()[:6]}")
-            entry = await self._ask("event", instance_id, None, partial(_raise_event, instance_id, name, data, None))
+            data = text(f"{instance_id}/{self.new_id()[:6]}")
+            entry = await self.ask("event", instance_id, None, partial(_raise_event, instance_id, name, data, None))
             entry.data = data
 
     async def wait(self, instance_id: str) -> None:
         """Wait for an instance's end, elsewhere when the host dies."""
         timeout = timedelta(seconds=self._rng.choice((0.5, 20.0, 600.0)))
         while True:
-            entry = await self._ask("wait", instance_id, None, lambda client: client.wait(instance_id, timeout))
+            entry = await self.ask("wait", instance_id, None, lambda client: client.wait(instance_id, timeout))
             if isinstance(entry.value, Instance):
                 self._check_waited(entry.value)
                 if entry.value.status.is_terminal:
@@ -203,14 +209,14 @@ class Clients:
 
     def _check_waited(self, instance: Instance) -> None:
         execution = self._oracle.executions.get(instance.execution_id)
-        is_true = execution is not None and (not instance.status.is_terminal or execution.end == instance)
+        is_true = execution is not None and (not instance.status.is_terminal or instance in execution.ends)
         self._oracle.expect(
             is_true, "A2", f"a client saw {instance.instance_id} {instance.status}, which is not stored"
         )
 
     # ------------------------------------------------------------------ asking
 
-    async def _ask(
+    async def ask(
         self, what: str, instance_id: str, request_id: str | None, ask: Ask, sticky: Host | None = None
     ) -> Entry:
         host = await self._pick(sticky)
@@ -226,7 +232,13 @@ class Clients:
                     entry.outcome, entry.value = "ok", task.result()
                 case StoreUnavailableError() | HostStoppedError():
                     pass
-                case InstanceExistsError() | InstanceNotFoundError() | InstanceFinishedError():
+                case (
+                    InstanceExistsError()
+                    | InstanceNotFoundError()
+                    | InstanceFinishedError()
+                    | InstanceNotFailedError()
+                    | InstanceNotFinishedError()
+                ):
                     entry.outcome = "fail"
                 case unexpected:
                     raise unexpected
@@ -242,12 +254,13 @@ class Clients:
                 return self._rng.choice(up)
             await asyncio.sleep(0.5)
 
-    def _id(self) -> str:
+    def new_id(self) -> str:
+        """An id that nobody else has."""
         return f"{self._rng.getrandbits(128):032x}"
 
-    def _maybe_id(self) -> str | None:
+    def maybe_id(self) -> str | None:
         """A name for a request, which may then be repeated; most have none."""
-        return self._id() if self._rng.random() < 0.3 else None
+        return self.new_id() if self._rng.random() < 0.3 else None
 
 
 async def _raise_event(instance_id: str, name: str, data: str, request_id: str | None, client: TaskHubClient) -> None:

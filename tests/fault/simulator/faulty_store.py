@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextvars import Context
 from datetime import datetime, timedelta
 from random import Random
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from perdure.core.records import (
+    ActivityTask,
     Batch,
     CommitOutcome,
     HistoryRow,
@@ -37,7 +38,7 @@ T = TypeVar("T")
 # Four of them, before and after the two calls that renew a lease, do not lose it.
 LONGEST_DELAY_S = 1.2
 
-WRITES_THAT_MAY_COME_LATE = ("commit", "create", "send")
+WRITES_THAT_MAY_COME_LATE = ("commit", "create", "send", "purge", "dispatch")
 
 
 class Weather(Struct):
@@ -160,7 +161,26 @@ class FaultyStore:
 
         return await self._call("send", effect)
 
+    async def purge(self, instance_ids: Collection[str], now: datetime) -> frozenset[str]:
+        def effect() -> frozenset[str]:
+            purged = at_once(self._store.purge(instance_ids, now))
+            self._oracle.purging(instance_ids, now, purged)
+            return purged
+
+        return await self._call("purge", effect)
+
+    async def dispatch(self, lease: Lease, activities: Sequence[ActivityTask]) -> Sequence[int]:
+        def effect() -> Sequence[int]:
+            counts = at_once(self._store.dispatch(lease, activities))
+            self._oracle.dispatched(activities, counts)
+            return counts
+
+        return await self._call("dispatch", effect)
+
     # ------------------------------------------------------------------ reads
+
+    async def dispatches(self, lease: Lease, activities: Sequence[ActivityTask]) -> Sequence[int]:
+        return await self._call("dispatches", lambda: at_once(self._store.dispatches(lease, activities)))
 
     async def open_work(
         self, lease: Lease, after: str | None, limit: int, *, unstarted_only: bool = False
@@ -178,6 +198,9 @@ class FaultyStore:
 
     async def query(self, query: InstanceQuery) -> InstancePage:
         return await self._call("query", lambda: at_once(self._store.query(query)))
+
+    async def count(self, query: InstanceQuery) -> Mapping[RuntimeStatus, int]:
+        return await self._call("count", lambda: at_once(self._store.count(query)))
 
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:
         return await self._call("history", lambda: at_once(self._store.history(instance_id)))

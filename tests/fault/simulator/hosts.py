@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
+from contextvars import Context
 from datetime import datetime, timedelta
 from random import Random
 
@@ -19,6 +21,7 @@ from perdure.engine.executor import (
     Failed,
     OrchestratorRequest,
     OrchestratorResult,
+    RewindResult,
 )
 from perdure.engine.settings import Settings
 from perdure.engine.store import Store
@@ -29,7 +32,7 @@ from perdure.testing.loop import VirtualClock
 from .faulty_store import FaultyStore, Weather
 from .oracle import HostView, Oracle
 from .processes import Process, ProcessLoop
-from .programs import ACTIVITY, ORCHESTRATOR, activity_result, tree
+from .programs import ACTIVITY, KILLS, ORCHESTRATOR, activity_result, tree
 
 
 class HostClock(VirtualClock):
@@ -48,11 +51,38 @@ class HostClock(VirtualClock):
         return self.latest
 
 
+class World:
+    """What activities act on. It gets better: who fails often enough is served in the end.
+
+    Attributes:
+        runs: how often the activity of each key has run.
+    """
+
+    def __init__(self) -> None:
+        self.runs: Counter[str] = Counter()
+
+    def run(self, given: str | None) -> ActivityResult:
+        """Do what an activity does."""
+        wanted = payloads.decode(given)
+        self.runs[wanted["key"]] += 1
+        if self.runs[wanted["key"]] <= wanted["fails"]:
+            return Failed(FailureDetails("ValueError", wanted["key"]))
+        return Completed(payloads.encode(activity_result(given)))
+
+
 class SimExecutor(LocalExecutor):
     """The local executor without threads: activities take virtual time, as long as chance will have it."""
 
     def __init__(
-        self, process: Process, view: HostView, oracle: Oracle, loop: ProcessLoop, rng: Random, lease_s: float
+        self,
+        process: Process,
+        view: HostView,
+        oracle: Oracle,
+        loop: ProcessLoop,
+        rng: Random,
+        lease_s: float,
+        world: World,
+        die: Callable[[], None],
     ):
         super().__init__({ORCHESTRATOR: tree}, {}, None)  # type: ignore[arg-type] - no user code runs outside the loop
         self._process = process
@@ -60,6 +90,8 @@ class SimExecutor(LocalExecutor):
         self._oracle = oracle
         self._loop = loop
         self._rng = rng
+        self._world = world
+        self._die = die
         self._durations = (0.0, 0.0, 0.01, 0.05, 0.5, 0.5, 2.0, lease_s * 0.9, lease_s * 1.3)
         self.open = 0
 
@@ -76,6 +108,11 @@ class SimExecutor(LocalExecutor):
         self._oracle.reads(self._view.name, request.instance_id, request.execution_id, request.new)
         return super().orchestrate(request)
 
+    def rewind(self, request: OrchestratorRequest) -> RewindResult:
+        result = super().rewind(request)
+        self._view.taken_in[request.execution_id] = (*result.kept, *request.new)
+        return result
+
     def start_activity(self, task: ActivityTask, finished: ActivityFinished) -> None:
         assert task.name == ACTIVITY
         self._oracle.activity_begins(self._view.name, task)
@@ -84,12 +121,10 @@ class SimExecutor(LocalExecutor):
         self._loop.call(self._process, delay, self._end, task, finished)
 
     def _end(self, task: ActivityTask, finished: ActivityFinished) -> None:
-        given = payloads.decode(task.input)
-        result: ActivityResult
-        if given["fail"]:
-            result = Failed(FailureDetails("ValueError", given["key"]))
-        else:
-            result = Completed(payloads.encode(activity_result(task.input)))
+        if payloads.decode(task.input)["fails"] == KILLS:
+            self._die()
+            return
+        result = self._world.run(task.input)
         self._oracle.activity_ends(task, result)
         self.open -= 1
         finished(task, result)
@@ -106,10 +141,12 @@ class Host:
     Attributes:
         engine, client, process: of the running incarnation, or of the last one.
         counters: of all incarnations.
+        settings: of the next incarnation.
+        died: called when it was killed by what it ran.
     """
 
     def __init__(
-        self, name: str, store: Store, oracle: Oracle, loop: ProcessLoop, settings: Settings, rng: Random
+        self, name: str, store: Store, oracle: Oracle, loop: ProcessLoop, settings: Settings, rng: Random, world: World
     ) -> None:
         self.name = name
         self.clock = HostClock(loop)
@@ -120,8 +157,10 @@ class Host:
         self._store = store
         self._oracle = oracle
         self._loop = loop
-        self._settings = settings
+        self._world = world
         self._rng = rng
+        self.settings = settings
+        self.died: Callable[[Host], None] = Host.boot
 
     @property
     def is_up(self) -> bool:
@@ -137,14 +176,21 @@ class Host:
         rng = Random(self._rng.random())
         store = FaultyStore(self._store, view, self._oracle, self.weather, self._loop, rng)
         self.executor = SimExecutor(
-            process, view, self._oracle, self._loop, rng, self._settings.lease_ttl.total_seconds()
+            process,
+            view,
+            self._oracle,
+            self._loop,
+            rng,
+            self.settings.lease_ttl.total_seconds(),
+            self._world,
+            self._die,
         )
         ids = Random(self._rng.random())
         self.engine = Engine(
             store,
             self.executor,
             clock=self.clock,
-            settings=self._settings,
+            settings=self.settings,
             new_id=lambda: f"{ids.getrandbits(128):032x}",
         )
         self.counters.append(self.engine.counters)
@@ -157,6 +203,14 @@ class Host:
                 self._oracle.find("Q", f"the engine of {name} ended: {task.exception()!r}")
 
         return ended
+
+    def _die(self) -> None:
+        def die(process: Process | None) -> None:
+            if self.process is process:
+                self.crash()
+                self.died(self)
+
+        self._loop.call_soon(die, self.process, context=Context())
 
     def crash(self) -> None:
         """End it where it stands. Called from a plain callback."""

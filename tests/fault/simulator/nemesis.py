@@ -43,6 +43,8 @@ class Nemesis:
         self._trace = trace
         self._is_over = not kinds
         self.deeds = 0
+        for host in hosts:
+            host.died = self._died
 
     def begin(self) -> None:
         """From now on, anything may happen."""
@@ -87,6 +89,12 @@ class Nemesis:
             each.crash()
             self._later(self._span(), self._restart, each)
         self._reopen()
+
+    def _died(self, host: Host) -> None:
+        """It was killed by an activity; like any other, it is started again."""
+        self.deeds += 1
+        self._trace(f"{host.name} is killed by an activity")
+        self._later(self._span(), self._restart, host)
 
     def _restart(self, host: Host) -> None:
         if not host.is_up:

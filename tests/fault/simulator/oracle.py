@@ -5,6 +5,10 @@ carries the name of the invariant of our reliability notes (H1 to P2, D1), or on
 
     A2   nothing leaves a checkpoint before it is durable
     A3   what was acknowledged is there, once
+    S2   a suspended instance takes no decision, and its row says so
+    W1   a rewind takes out of a history what depends on its failures, and nothing else
+    O1   a purge removes what has ended, whole, and nothing else
+    P4   who ends an instance and all below it ends them all
     L4   leases do not churn, sessions are let go, mail is read in time
     L-A  activities run, and no more often than they need to
     Q    no instance is quarantined, and no engine dies
@@ -13,7 +17,8 @@ carries the name of the invariant of our reliability notes (H1 to P2, D1), or on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,10 +28,16 @@ from perdure.core.automaton import EventAutomaton
 from perdure.core.codec import encode_event
 from perdure.core.events import (
     EventRaised,
+    ExecutionResumed,
+    ExecutionRewound,
     ExecutionStarted,
+    ExecutionSuspended,
     ExecutionTerminated,
     HistoryEvent,
+    OrchestratorStarted,
+    ParentInstance,
     SubOrchestrationInstanceCompleted,
+    SubOrchestrationInstanceCreated,
     SubOrchestrationInstanceFailed,
     TaskCompleted,
     TaskFailed,
@@ -44,15 +55,23 @@ from perdure.core.records import (
     RuntimeStatus,
     Start,
     partition_of,
+    takes_mail,
 )
+from perdure.core.state import answer_of_replaced, answers_of_missing
 from perdure.engine.executor import ActivityResult, Completed
 from perdure.errors import IllegalHistoryError
 from perdure.testing.loop import VIRTUAL_EPOCH
 
+from .reference import DECISIONS, what_left
+
 # How late mail may be consumed while nothing is wrong: a few polls, walks of many small pages, and busy instances.
 LATE_S = 30.0
 
+# So long nothing may happen for an instance that waits for a client, before that client helps it on.
+IDLE_S = 5.0
+
 Answer = SubOrchestrationInstanceCompleted | SubOrchestrationInstanceFailed
+STEERING = (ExecutionSuspended, ExecutionResumed, ExecutionRewound)
 
 
 class Finding(Struct, frozen=True):
@@ -64,14 +83,33 @@ class Finding(Struct, frozen=True):
 
 
 class Execution(Struct):
-    """One generation of an instance, as its commits made it."""
+    """One generation of an instance, as its commits made it.
+
+    Attributes:
+        ends: how it has ended, each time: a rewind takes the end away.
+        rewinds_before: by number of a decision, after how many rewinds it was made.
+        is_over: it was replaced or purged.
+        born_at: when its first generation came into being.
+        steered_at, rewound_at: when it was last suspended, resumed or rewound, and when it was last rewound.
+        changed_at: when it was last committed, or came into being.
+    """
 
     execution_id: str
     instance_id: str
     created_by: str
     given: str | None
-    parent: tuple[str, int] | None
+    parent: ParentInstance | None
     automaton: EventAutomaton
+    start_at: datetime | None = None
+    ends: list[Instance] = field(default_factory=list)
+    rewinds: int = 0
+    rewinds_before: dict[int, int] = field(default_factory=dict)
+    is_over: bool = False
+    is_born_suspended: bool = False
+    born_at: float = 0.0
+    steered_at: float = 0.0
+    rewound_at: float = 0.0
+    changed_at: float = 0.0
     carried: list[bytes] = field(default_factory=list)
     events: list[HistoryEvent] = field(default_factory=list)
     position: int = 0
@@ -86,6 +124,7 @@ class Letter(Struct):
     """Stored mail: since when it could have been delivered."""
 
     message: Message
+    stored_at: float
     since: float
 
 
@@ -93,16 +132,17 @@ class Activity(Struct):
     """A call of an activity; `grants` counts the leases of its partition when it was scheduled."""
 
     grants: int
+    given: str | None
     begun: int = 0
     results: set[str | None] = field(default_factory=set)
-    is_answered: bool = False
+    dispatches: int = 0
 
 
 class Raised(Struct):
-    """An event that a client sent: to which start of which instance, and where it arrived."""
+    """An event that was sent: to which start of which instance, if a client sent it, and where it arrived."""
 
     message: Message
-    created_by: str
+    created_by: str | None
     arrival: tuple[int, int] | None = None
     discarded: str | None = None
 
@@ -122,8 +162,17 @@ class Oracle:
         is_calm: nothing is made to fail, so nothing may be late, repeated or lost.
     """
 
-    def __init__(self, partitions: int, time: Callable[[], float], *, is_calm: bool, trace: Callable[[str], None]):
+    def __init__(
+        self,
+        partitions: int,
+        time: Callable[[], float],
+        *,
+        is_calm: bool,
+        dispatches_max: int,
+        trace: Callable[[str], None],
+    ):
         self.partitions = partitions
+        self.dispatches_max = dispatches_max
         self.is_calm = is_calm
         self.findings: list[Finding] = []
         self.rows: dict[str, Execution] = {}
@@ -131,15 +180,19 @@ class Oracle:
         self.mail: dict[str, Letter] = {}
         self.raised: dict[str, Raised] = {}
         self.activities: dict[str, Activity] = {}
+        self._called: dict[tuple[str, int], Activity] = {}
         self.created: dict[str, int] = {}  # by request: how often it has made an instance
         self.replaced_running = 0
+        self.known: set[str] = set()  # ids of all instances that there have been
+        self.interferences = 0  # rewinds, replacements, purges, terminations of trees
+        self.counts: Counter[str] = Counter()
         self.answers: dict[str, RuntimeStatus | None] = {}  # by message id: what `send` said
         self.grants = [0] * partitions
         self.holders: dict[int, tuple[int, str]] = {}
         self.is_settled = False  # leases have found their holders, so in a calm run they stay
         self.repeated_starts = 0
         self.committed = 0
-        self.refusals = 0
+        self.refused: set[tuple[str, int]] = set()  # calls of children, by execution and number
         self._ids_seen: set[str] = set()
         # Mail that went with an instance that was replaced. A host that had read it may still show it to the new one,
         # once: it was for whichever runs.
@@ -160,6 +213,19 @@ class Oracle:
         """Find a breach unless it holds."""
         if not holds:
             self.find(invariant, sentence)
+
+    @property
+    def idle(self) -> list[Execution]:
+        """Instances that have not ended, and for which nothing has happened of late nor is on its way."""
+        addressed = {letter.message.instance_id for letter in self.mail.values()}
+        return [
+            row
+            for instance_id, row in sorted(self.rows.items())
+            if row.end is None
+            and instance_id not in addressed
+            and not row.automaton.open_activities
+            and self._time() - row.changed_at > IDLE_S
+        ]
 
     @property
     def unfinished(self) -> list[str]:
@@ -201,6 +267,9 @@ class Oracle:
                 is_true = _status(old) in start.replace
                 self.expect(is_true, "A3", f"{instance.instance_id} was replaced while {_status(old)}")
             self._begin(instance)
+            self.counts["scheduled start"] += start.message is not None
+            if start.message is not None:
+                self._store(start.message)
 
     def _begin(self, row: Instance) -> None:
         """An instance comes into being, perhaps where another was."""
@@ -208,24 +277,57 @@ class Oracle:
         old = self.rows.get(instance_id)
         if old is not None:
             self.replaced_running += old.end is None
-            takers = (None, old.execution_id)
-            gone = [
-                each
-                for each, letter in self.mail.items()
-                if letter.message.instance_id == instance_id and letter.message.execution_id in takers
-            ]
-            for message_id in gone:
-                self._gone[message_id] = self.mail.pop(message_id).message
-                self._discarded(self._gone[message_id], "its instance was replaced")
+            self._let_go(old, (None, old.execution_id), "its instance was replaced")
+            answer = None if old.end is not None else answer_of_replaced(_row_of(old), row.created_at)
+            if answer is not None:
+                self.counts["replaced child answers"] += 1
+                self._store(answer)
         self.created[request] = self.created.get(request, 0) + 1
         if self.created[request] > 1:
             self.find("A3", f"request {request} started {instance_id} {self.created[request]} times")
-        parent = None if row.parent is None else (row.parent.execution_id, row.parent.task_id)
         self._add_execution(
-            Execution(row.execution_id, instance_id, request, row.input, parent, EventAutomaton(instance_id))
+            Execution(
+                row.execution_id,
+                instance_id,
+                request,
+                row.input,
+                row.parent,
+                EventAutomaton(instance_id),
+                start_at=row.start_at,
+                born_at=self._time(),
+            )
         )
 
+    def _let_go(self, old: Execution, takers: tuple[str | None, ...] | None, why: str) -> list[Message]:
+        """An instance goes, and with it the mail of these executions of it, or all; returns that mail."""
+        old.is_over = True
+        self.interferences += 1
+        gone = [
+            letter.message
+            for letter in self.mail.values()
+            if letter.message.instance_id == old.instance_id
+            and (takers is None or letter.message.execution_id in takers)
+        ]
+        for message in gone:
+            del self.mail[message.message_id]
+            self._gone[message.message_id] = message
+            self._discarded(message, why)
+        return gone
+
+    def purging(self, instance_ids: Iterable[str], now: datetime, purged: frozenset[str]) -> None:
+        """A store was asked to remove instances, and has removed some."""
+        self._trace(f"purge {sorted(instance_ids)}: {sorted(purged)}")
+        ended = {each for each in instance_ids if each in self.rows and self.rows[each].end is not None}
+        self.expect(purged == ended, "O1", f"purged were {sorted(purged)}, but ended have {sorted(ended)}")
+        self.counts["purged"] += len(purged)
+        for instance_id in sorted(purged & self.rows.keys()):
+            mail = self._let_go(self.rows.pop(instance_id), None, "its instance was purged")
+            for answer in answers_of_missing(mail, now):
+                self._store(answer)
+
     def _add_execution(self, execution: Execution) -> None:
+        execution.changed_at = self._time()
+        self.known.add(execution.instance_id)
         is_new = execution.execution_id not in self.executions
         self.expect(is_new, "H1", f"{execution.execution_id} began twice")
         self.executions[execution.execution_id] = execution
@@ -245,7 +347,7 @@ class Oracle:
                 self.expect(status is None, "A3", f"there is no {message.instance_id}, but the answer was {status}")
                 continue
             self.expect(status == _status(row), "A3", f"{message.instance_id} is {_status(row)}, not {status}")
-            if status is not None and not status.is_terminal:
+            if status is not None and takes_mail(status, message.event):
                 self._store(message)
                 if isinstance(message.event, EventRaised):
                     self.raised[message.message_id] = Raised(message, row.created_by)
@@ -269,7 +371,7 @@ class Oracle:
                         if is_child(child):
                             self._child(child)
                         else:
-                            self.refusals += 1
+                            self._refused(child)
             for message_id in batch.discarded:
                 self._discard(message_id)
             for message in batch.replies:
@@ -290,34 +392,126 @@ class Oracle:
         if row is None or not is_current:
             self.find("H2", f"a checkpoint of {what} of {checkpoint.execution_id} does not follow what is stored")
             return
-        self.expect(row.end is None, "H3", f"a checkpoint of {what} follows the end")
         self.committed += 1
-        events = host.taken_in.get(row.execution_id, ()) if checkpoint.continues_as_new else checkpoint.events
-        names = " ".join(type(event).__name__ for event in events)
-        self._trace(f"{host.name} commits {what}: {names}{' and goes on as new' * checkpoint.continues_as_new}")
-        self._take_in(host, row, checkpoint, events)
-        for event in events:
+        events = host.taken_in.get(row.execution_id, ()) if not checkpoint.position_after else checkpoint.events
+        episode = events
+        is_rewind = checkpoint.replaces_history and any(isinstance(event, ExecutionRewound) for event in events)
+        if is_rewind:
+            episode = self._rewound(row, events)
+        self.expect(row.end is None, "H3", f"a checkpoint of {what} follows the end")
+        names = " ".join(type(event).__name__ for event in episode)
+        self._trace(f"{host.name} commits {what}: {names}{' and goes on as new' * (not checkpoint.position_after)}")
+        self._take_in(host, row, checkpoint, episode)
+        self._check_halt(host, row, checkpoint, episode)
+        for event in episode:
             try:
                 row.automaton.step(event)
             except IllegalHistoryError as error:
                 self.find("H2", str(error))
-        row.events.extend(events)
-        row.position += 1
+        row.events.extend(episode)
+        row.rewinds_before.update({event.event_id: row.rewinds for event in episode if isinstance(event, DECISIONS)})
+        row.position = checkpoint.position_after or checkpoint.position + 1
+        row.changed_at = self._time()
+        if any(isinstance(event, STEERING) for event in episode):
+            row.steered_at = self._time()
         row.custom_status = checkpoint.instance.custom_status
         for task in checkpoint.activities:
-            grants = self.grants[partition_of(instance_id, self.partitions)]
-            self.activities[task.activity_id] = Activity(grants)
+            self._scheduled(task)
+        end = next((event for event in episode if isinstance(event, ExecutionTerminated)), None)
+        if end is not None and end.recursive:
+            self._check_descent(row, checkpoint)
+        self._check_children(row, checkpoint)
         self._check_status(row, checkpoint)
         for message in checkpoint.messages:
             self._store(message)
+            if isinstance(message.event, EventRaised) and not message.is_carried:
+                self.raised[message.message_id] = Raised(message, None)
+
+    def _scheduled(self, task: ActivityTask) -> None:
+        """A call is durable; after a rewind perhaps once more, and its result may be that of a run from before."""
+        grants = self.grants[partition_of(task.instance_id, self.partitions)]
+        activity = Activity(grants, task.input)
+        before = self.activities.get(task.activity_id)
+        if before is not None and before.given == task.input:
+            activity.results = before.results
+        self.activities[task.activity_id] = activity
+        self._called[task.execution_id, task.task_id] = activity
+
+    def _rewound(self, row: Execution, events: Sequence[HistoryEvent]) -> Sequence[HistoryEvent]:
+        """A failed execution goes on from what is left of its history; returns the events of the episode itself."""
+        place = max(number for number, event in enumerate(events) if isinstance(event, ExecutionRewound))
+        begin = max(number for number in range(place) if isinstance(events[number], OrchestratorStarted))
+        kept = list(events[:begin])
+        self.counts["rewound"] += 1
+        self.interferences += 1
+        is_failed = row.end is not None and row.end.status is RuntimeStatus.FAILED
+        self.expect(is_failed, "W1", f"{row.instance_id} was rewound, but is {_status(row)}")
+        for breach in what_left(row.events, kept, row.given):
+            self.find("W1", f"{row.instance_id} was rewound: {breach}")
+        row.automaton = EventAutomaton(row.instance_id)
+        for event in kept:
+            try:
+                row.automaton.step(event)
+            except IllegalHistoryError as error:
+                self.find("W1", str(error))
+        row.events = kept
+        row.position = 0
+        row.end = None
+        row.rewinds += 1
+        row.rewound_at = self._time()
+        return events[begin:]
+
+    def _check_children(self, row: Execution, checkpoint: Checkpoint) -> None:
+        """A child that has completed is not called again."""
+        for child in checkpoint.children:
+            there = self.rows.get(child.instance_id)
+            is_done = there is not None and there.end is not None and there.end.status is RuntimeStatus.COMPLETED
+            is_again = is_done and there is not None and there.parent == child.parent
+            self.expect(not is_again, "W1", f"{child.instance_id} has completed, but is called again")
+
+    def _check_halt(
+        self, host: HostView, row: Execution, checkpoint: Checkpoint, events: Sequence[HistoryEvent]
+    ) -> None:
+        """Nothing is decided while suspended, or too early."""
+        end = next((event for event in events if isinstance(event, ExecutionTerminated)), None)
+        is_resumed = any(isinstance(event, ExecutionResumed) for event in events)
+        decided = [event for event in events if isinstance(event, DECISIONS)]
+        is_over = checkpoint.instance.status.is_terminal or not checkpoint.position_after
+        if row.automaton.is_suspended and not is_resumed and end is None:
+            self.expect(
+                not decided and not is_over, "S2", f"{row.instance_id} decided {decided} while it was suspended"
+            )
+            is_same = checkpoint.instance.custom_status == row.custom_status
+            self.expect(is_same, "S2", f"{row.instance_id} spoke while it was suspended")
+        if row.position == 0 and row.start_at is not None and end is None:
+            self.expect(host.latest() >= row.start_at, "T1", f"{row.instance_id} began before {row.start_at}")
+
+    def _check_descent(self, row: Execution, checkpoint: Checkpoint) -> None:
+        """What ends with all below it says so to all below it."""
+        self.interferences += 1
+        told = {
+            (message.instance_id, message.event.parent.task_id)
+            for message in checkpoint.messages
+            if isinstance(message.event, ExecutionTerminated) and message.event.recursive and message.event.parent
+        }
+        for call in row.automaton.open.values():
+            if isinstance(call, SubOrchestrationInstanceCreated):
+                self.counts["terminated with its parent"] += 1
+                is_told = (call.instance_id, call.event_id) in told
+                self.expect(is_told, "P4", f"{row.instance_id} ends with all below it, but {call.instance_id} does not")
 
     def _check_status(self, row: Execution, checkpoint: Checkpoint) -> None:
         instance = checkpoint.instance
-        if checkpoint.continues_as_new:
+        is_suspended = row.automaton.is_suspended
+        if not checkpoint.position_after:
             row.continued_with = instance.execution_id
             row.passed_on = [
                 each.event for each in checkpoint.messages if each.is_carried and isinstance(each.event, EventRaised)
             ]
+            halts = [each for each in checkpoint.messages if isinstance(each.event, ExecutionSuspended)]
+            self.expect(
+                bool(halts) == is_suspended, "S2", f"{row.instance_id} goes on as new and forgets that it is suspended"
+            )
             self._add_execution(
                 Execution(
                     instance.execution_id,
@@ -326,6 +520,10 @@ class Oracle:
                     instance.input,
                     row.parent,
                     EventAutomaton(instance.instance_id),
+                    is_born_suspended=is_suspended,
+                    born_at=row.born_at,
+                    steered_at=row.steered_at,
+                    rewound_at=row.rewound_at,
                     carried=[encode_event(each) for each in row.passed_on],
                     inherited_status=instance.custom_status,
                     custom_status=instance.custom_status,
@@ -333,15 +531,23 @@ class Oracle:
             )
         elif instance.status.is_terminal:
             row.end = instance
-        has_open_work = checkpoint.continues_as_new or (row.end is None and row.automaton.open_activities > 0)
+            row.ends.append(instance)
+        if row.end is None:
+            halted = RuntimeStatus.SUSPENDED if is_suspended else RuntimeStatus.RUNNING
+            self.expect(
+                instance.status is halted, "S2", f"the row of {row.instance_id} says {instance.status}, not {halted}"
+            )
+        has_open_work = (not checkpoint.position_after) or (row.end is None and row.automaton.open_activities > 0)
         self.expect(checkpoint.has_open_work == has_open_work, "L3", f"open work of {instance.instance_id} is wrong")
 
     def _take_in(self, host: HostView, row: Execution, checkpoint: Checkpoint, events: Sequence[HistoryEvent]) -> None:
         """What arrived came from somewhere, and what was consumed has arrived, or was dropped for a reason."""
         scheduled = {event.event_id for event in row.events if hasattr(event, "event_id")}
         is_terminated = any(isinstance(event, ExecutionTerminated) for event in events)
+        is_rewind = any(isinstance(event, ExecutionRewound) for event in events)  # what came before it came too late
         # A timer that was cancelled is consumed again at the end, if the history was read since: it does not say so.
         own_timers = {f"{row.execution_id}/{event.event_id}" for event in row.events if isinstance(event, TimerCreated)}
+        own_timers |= {f"{each}/r{row.rewinds}" for each in own_timers}
         letters: list[Message] = []
         for message_id in dict.fromkeys(checkpoint.consumed):
             letter = self.mail.pop(message_id, None)
@@ -353,7 +559,9 @@ class Oracle:
                 continue
             letters.append(letter.message)
             self._check_promptness(letter)
-        unexplained = {encode_event(message.event): message for message in letters}
+        unexplained: dict[bytes, list[Message]] = {}
+        for message in letters:
+            unexplained.setdefault(encode_event(message.event), []).append(message)
         for number, event in enumerate(events):
             match event:
                 case TaskCompleted() | TaskFailed():
@@ -362,13 +570,16 @@ class Oracle:
                     EventRaised()
                     | TimerFired()
                     | ExecutionTerminated()
+                    | ExecutionSuspended()
+                    | ExecutionResumed()
+                    | ExecutionRewound()
                     | SubOrchestrationInstanceCompleted()
                     | SubOrchestrationInstanceFailed()
                 ):
-                    message = unexplained.pop(encode_event(event), None)
-                    if message is None:
+                    alike = unexplained.get(encode_event(event))
+                    if not alike:
                         self.find("M1", f"{row.instance_id} took in {event}, which it did not consume")
-                    elif isinstance(event, EventRaised) and message.message_id in self.raised:
+                    elif (message := alike.pop(0)).message_id in self.raised:
                         self._arrived(self.raised[message.message_id], row, number)
                 case _:
                     pass
@@ -377,54 +588,94 @@ class Oracle:
                 self.expect(is_due, "T1", f"timer {event.task_id} of {row.instance_id} fired before {event.fire_at}")
             elif isinstance(event, Answer):
                 self._check_answer(row, event)
-        for message in unexplained.values():
-            is_dropped = is_terminated or self._may_drop(row, message, scheduled)
+        halts = {type(event) for event in events if isinstance(event, ExecutionSuspended | ExecutionResumed)}
+        answered = {getattr(event, "task_id", None) for event in events} - {None}
+        for message in [each for alike in unexplained.values() for each in alike]:
+            is_dropped = is_terminated or is_rewind or self._may_drop(row, message, scheduled)
+            is_dropped = is_dropped or type(message.event) in halts
+            is_dropped = is_dropped or getattr(message.event, "task_id", None) in answered
             self.expect(is_dropped, "M2", f"{row.instance_id} consumed {message.message_id} without effect")
             self._discarded(message, "dropped by an episode")
 
     def _arrived(self, raised: Raised, row: Execution, number: int) -> None:
         self.expect(raised.arrival is None, "M1", f"an event arrived at {row.instance_id} twice")
-        is_for_it = raised.created_by == row.created_by or raised.discarded is not None
+        is_for_it = raised.created_by in (None, row.created_by) or raised.discarded is not None
         self.expect(is_for_it, "M1", f"an event for another start of {row.instance_id} came")
         raised.arrival, raised.discarded = (self.committed, number), None
 
     def _result(self, row: Execution, event: TaskCompleted | TaskFailed) -> None:
-        activity = self.activities.get(f"{row.execution_id}/{event.task_id}")
+        activity = self._called.get((row.execution_id, event.task_id))
         result = event.result if isinstance(event, TaskCompleted) else None
         is_known = activity is not None and result in activity.results
+        if isinstance(event, TaskFailed) and event.failure.error_type == "PoisonMessage":
+            is_known = activity is not None and activity.dispatches > self.dispatches_max
+            self.counts["poison"] += 1
         self.expect(is_known, "L-A", f"no activity gave {row.instance_id} the result of its task {event.task_id}")
-        if activity is not None:
-            activity.is_answered = True
 
     def _check_answer(self, row: Execution, event: Answer) -> None:
         """A child's answer is what the child came to; or there is no such child."""
-        key = (row.execution_id, event.task_id)
-        ends = [each.end for each in self.executions.values() if each.parent == key and each.end is not None]
-        children = [each for each in self.executions.values() if each.parent == key]
+        call = row.automaton.open.get(event.task_id)
+        children = self._children(row.execution_id, event.task_id)
+        if isinstance(call, SubOrchestrationInstanceCreated):
+            children = [each for each in children if each.instance_id == call.instance_id]
+        ends = [end for each in children for end in each.ends]
         if isinstance(event, SubOrchestrationInstanceCompleted):
             is_true = any(end.failure is None and end.output == event.result for end in ends)
         elif event.failure.error_type == "InstanceAlreadyExists":
-            is_true = not children or any(end.failure == event.failure for end in ends)
+            is_true = (row.execution_id, event.task_id) in self.refused or any(each.is_over for each in children)
+            is_true = is_true or any(end.failure == event.failure for end in ends)
+        elif event.failure.error_type in ("InstanceReplaced", "InstancePurged", "InstanceGone"):
+            is_true = any(each.is_over for each in children) or any(end.failure == event.failure for end in ends)
+            is_true = is_true or (row.execution_id, event.task_id) in self.refused
         else:
             is_true = any(end.failure == event.failure for end in ends)
-        self.expect(is_true, "P2", f"the answer of task {event.task_id} of {row.instance_id} is not its child's")
+        self.expect(is_true, "P2", f"{row.instance_id} has an answer that its child did not give: {event}")
+
+    def _children(self, execution_id: str, task_id: int) -> list[Execution]:
+        """All generations of the children that a call has made."""
+        return [
+            each
+            for each in self.executions.values()
+            if each.parent is not None
+            and (_caller(each.parent.execution_id), each.parent.task_id) == (execution_id, task_id)
+        ]
 
     def _may_drop(self, row: Execution, message: Message, scheduled: set[int]) -> bool:
         event: Any = message.event
-        if message.execution_id is not None and message.execution_id != row.execution_id:
+        if message.execution_id is not None and not self._is_addressed(row, message):
             return True
+        if isinstance(event, ExecutionRewound):
+            is_meant = event.parent in (None, row.parent)
+            return not is_meant or row.end is None or row.end.status is not RuntimeStatus.FAILED
         if isinstance(event, ExecutionStarted) or row.end is not None:
             return True
+        if isinstance(event, ExecutionTerminated):
+            return event.parent not in (None, row.parent)
+        if isinstance(event, ExecutionSuspended | ExecutionResumed):
+            return row.automaton.is_suspended is isinstance(event, ExecutionSuspended)
         if isinstance(event, EventRaised):
             return False
         return (
             event.task_id not in scheduled or event.task_id not in row.automaton.open or isinstance(event, TimerFired)
         )
 
+    def _is_addressed(self, row: Execution, message: Message) -> bool:
+        """Whether a message is for this execution, and for the call that has the number now."""
+        if message.execution_id is None or _caller(message.execution_id) != row.execution_id:
+            return message.execution_id is None
+        if not isinstance(message.event, Answer):
+            return message.execution_id == row.execution_id
+        rewinds = row.rewinds_before.get(message.event.task_id, 0)
+        return message.execution_id == (f"{row.execution_id}/r{rewinds}" if rewinds else row.execution_id)
+
     def _child(self, child: Instance) -> None:
         known = self.executions.get(child.execution_id)
         if known is None:
             self._begin(child)
+
+    def _refused(self, child: Instance) -> None:
+        if child.parent is not None:
+            self.refused.add((_caller(child.parent.execution_id), child.parent.task_id))
 
     def _discard(self, message_id: str) -> None:
         letter = self.mail.pop(message_id, None)
@@ -435,9 +686,19 @@ class Oracle:
         self._check_promptness(letter)
         message = letter.message
         row = self.rows.get(message.instance_id)
-        if row is not None and not self._may_drop(row, message, {*row.automaton.open}):
+        if row is not None and not self._may_discard(row, letter):
             self.find("M2", f"{message.event} for {message.instance_id} was discarded without reason")
         self._discarded(message, "discarded")
+
+    def _may_discard(self, row: Execution, letter: Letter) -> bool:
+        """Whether an instance may leave a message unread. When that was decided, it may have been in another state."""
+        if letter.stored_at <= row.born_at:
+            return True
+        if isinstance(letter.message.event, STEERING) and letter.stored_at <= row.steered_at:
+            return True
+        if letter.stored_at <= row.rewound_at:  # then it had ended
+            return True
+        return self._may_drop(row, letter.message, {*row.automaton.open})
 
     def _discarded(self, message: Message, why: str) -> None:
         raised = self.raised.get(message.message_id)
@@ -454,15 +715,27 @@ class Oracle:
         self._ids_seen.add(message.message_id)
         since = self._time()
         if message.deliver_at is not None:
-            since = max(since, (message.deliver_at - VIRTUAL_EPOCH) / timedelta(seconds=1))
-        self.mail[message.message_id] = Letter(message, since)
+            since = max(since, _seconds(message.deliver_at))
+        self.mail[message.message_id] = Letter(message, self._time(), since)
 
     def _check_promptness(self, letter: Letter) -> None:
-        if self.is_calm and self.is_settled and self._time() - letter.since > LATE_S:
-            late = self._time() - letter.since
+        since = letter.since
+        row = self.rows.get(letter.message.instance_id)
+        if row is not None and row.start_at is not None:  # until then, mail waits
+            since = max(since, _seconds(row.start_at))
+        if self.is_calm and self.is_settled and self._time() - since > LATE_S:
+            late = self._time() - since
             self.find("L4", f"{letter.message.event} for {letter.message.instance_id} was read {late:.1f} s late")
 
     # ------------------------------------------------------------------ activities
+
+    def dispatched(self, activities: Sequence[ActivityTask], counts: Sequence[int]) -> None:
+        """Activities that a crash interrupted are about to run again, for the so-manieth time."""
+        for task, count in zip(activities, counts, strict=True):
+            activity = self.activities.get(task.activity_id)
+            if activity is not None and count:
+                self.expect(count == activity.dispatches + 1, "L-A", f"{task.activity_id} was counted to {count}")
+                activity.dispatches = count
 
     def activity_begins(self, host: str, task: ActivityTask) -> None:
         """A host runs an activity."""
@@ -484,16 +757,15 @@ class Oracle:
     def activity_ends(self, task: ActivityTask, result: ActivityResult) -> None:
         """An activity has a result."""
         activity = self.activities.get(task.activity_id)
-        if activity is not None:
+        if activity is not None and activity.given == task.input:
             activity.results.add(result.result if isinstance(result, Completed) else None)
 
     def reads(self, host: str, instance_id: str, execution_id: str, events: Sequence[HistoryEvent]) -> None:
         """A host shows new events to an orchestrator: what another sent must be durable by then."""
         for event in events:
             if isinstance(event, Answer):
-                key = (execution_id, event.task_id)
-                known = [each for each in self.executions.values() if each.parent == key]
-                if known and not any(each.end for each in known):
+                known = self._children(execution_id, event.task_id)
+                if known and not any(each.ends or each.is_over for each in known):
                     self.find("A2", f"{host}: {instance_id} hears of a child that has not ended durably")
 
 
@@ -503,5 +775,31 @@ _IsChild = Callable[[Instance], bool]
 def _status(execution: Execution) -> RuntimeStatus:
     if execution.end is not None:
         return execution.end.status
-    is_first = execution.position == 0 and execution.execution_id == execution.created_by
-    return RuntimeStatus.PENDING if is_first else RuntimeStatus.RUNNING
+    if execution.position == 0 and execution.execution_id == execution.created_by:
+        return RuntimeStatus.PENDING
+    is_suspended = execution.automaton.is_suspended or (execution.is_born_suspended and not execution.position)
+    return RuntimeStatus.SUSPENDED if is_suspended else RuntimeStatus.RUNNING
+
+
+def _row_of(execution: Execution) -> Instance:
+    """As much of a row as says whom it owes an answer."""
+    now = VIRTUAL_EPOCH
+    return Instance(
+        execution.instance_id,
+        execution.execution_id,
+        "",
+        _status(execution),
+        now,
+        now,
+        execution.created_by,
+        parent=execution.parent,
+    )
+
+
+def _caller(execution_id: str) -> str:
+    """The execution that made a call; those made after a rewind say so."""
+    return execution_id.partition("/r")[0]
+
+
+def _seconds(when: datetime) -> float:
+    return (when - VIRTUAL_EPOCH) / timedelta(seconds=1)

@@ -268,7 +268,7 @@ def next_generation_not_woken(patch: pytest.MonkeyPatch) -> None:
         released = committed(self, outcome)
         for checkpoint in batch.checkpoints if batch is not None else ():
             instance_id = checkpoint.instance.instance_id
-            if checkpoint.continues_as_new and instance_id not in self._mail:
+            if (not checkpoint.position_after) and instance_id not in self._mail:
                 self._woken.discard(instance_id)
                 self._ready.pop(instance_id, None)
         return released

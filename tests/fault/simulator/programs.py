@@ -1,14 +1,18 @@
 """Random orchestrations: trees written as JSON, and one orchestrator that does what its input says.
 
-A program is `{"steps": [node, ...], "next": program or None}`; with a next one it continues as new. A node is one of
+A program is `{"steps": [node, ...], "next": program or None}`; with a next one it continues as new, `"keep"` says
+whether with the events that nobody has read. A node is one of
 
-    {"act": key, "fail": bool}        an activity, whose result follows from its input
-    {"timer": milliseconds}           {"evt": name}
+    {"act": key, "fails": n}          an activity, whose result follows from its input; it fails the first n times,
+                                      or kills its host
+    {"timer": milliseconds}
+    {"evt": name}                     {"evt": name, "within": milliseconds}
     {"sub": program, "id": id or None}
-    {"all": [leaf, ...]}              {"any": [leaf, ...], "cancel": whether timers that lost are cancelled}
-    {"status": text}                  {"raise": text}
+    {"all": [node, ...]}              {"any": [node, ...], "cancel": whether timers that lost are cancelled}
+    {"status": text}                  {"raise": text}                  {"tell": instance id, "evt": name, "key": key}
 
-and `"catch": True` beside any of them goes on after a failure. The output is the list of what the steps gave, over all
+where those of the last line are steps only, `"retry": policy` beside an activity or a child tries again, and
+`"catch": True` beside any step goes on after a failure. The output is the list of what the steps gave, over all
 generations.
 """
 
@@ -17,14 +21,17 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
 from perdure.core.cursor import OrchestrationCursor
 from perdure.core.failures import TaskFailedError
+from perdure.core.retry import RetryPolicy, retried
 from perdure.core.tasks import (
     ActivityCall,
     EventTask,
+    Routine,
     SubOrchestrationCall,
     Task,
     TaskAll,
@@ -35,6 +42,8 @@ from perdure.core.tasks import (
 
 ORCHESTRATOR = "tree"
 ACTIVITY = "work"
+ALWAYS = 1_000_000  # times that an activity fails
+KILLS = -1  # instead: it ends the process that it runs in
 
 Node = dict[str, Any]
 Program = dict[str, Any]
@@ -70,7 +79,8 @@ def tree(cursor: OrchestrationCursor) -> Generator[Task, Any, Any]:
                 raise
             results.append("caught")
     if program["next"] is not None:
-        cursor.continue_as_new(text({"program": program["next"], "results": results}))
+        following = text({"program": program["next"], "results": results})
+        cursor.continue_as_new(following, save_events=program["keep"])
         return None
     return results
 
@@ -81,28 +91,84 @@ def _step(cursor: OrchestrationCursor, node: Node) -> Generator[Task, Any, Any]:
         return "said"
     if "raise" in node:
         raise Deliberate(node["raise"])
-    if "all" in node:
-        return (yield TaskAll([_task(cursor, each) for each in node["all"]]))
-    if "any" in node:
-        tasks = [_task(cursor, each) for each in node["any"]]
-        winner = yield TaskAny(tasks)
-        if node["cancel"]:
-            for task in tasks:
-                if isinstance(task, TimerTask) and not task.is_completed:
-                    task.cancel()
-        won = winner.result if winner.state is TaskState.SUCCEEDED else "failed"
-        return [next(number for number, task in enumerate(tasks) if task is winner), won]
-    return (yield _task(cursor, node))
+    if "tell" in node:
+        cursor.send_event(node["tell"], node["evt"], text(node["key"]))
+        return "told"
+    task = _task(cursor, node)
+    yield task
+    if node.get("cancel"):
+        assert isinstance(task, TaskAny)
+        for each in task.children:
+            if isinstance(each, TimerTask) and not each.is_completed:
+                each.cancel()
+    return _value(task)
+
+
+def _value(task: Task) -> Any:
+    """What a task that succeeded gives, in JSON."""
+    match task:
+        case TaskAll():
+            return [_value(each) for each in task.children]
+        case TaskAny():
+            winner = task.result
+            number = next(number for number, each in enumerate(task.children) if each is winner)
+            return [number, _value(winner) if winner.state is TaskState.SUCCEEDED else "failed"]
+        case _:
+            return task.result
 
 
 def _task(cursor: OrchestrationCursor, node: Node) -> Task:
-    if "act" in node:
-        return ActivityCall(ACTIVITY, text({"key": node["act"], "fail": node["fail"]}))
+    if "all" in node:
+        return TaskAll([_task(cursor, each) for each in node["all"]])
+    if "any" in node:
+        return TaskAny([_task(cursor, each) for each in node["any"]])
+    if "retry" in node:
+        code = retried(
+            policy_of(node["retry"]), partial(_call, node), lambda: cursor.now, lambda when: TimerTask(when, cursor)
+        )
+        return Routine(code, cursor)
     if "timer" in node:
         return TimerTask(cursor.now + timedelta(milliseconds=node["timer"]), cursor)
+    if "within" in node:
+        return Routine(_wait(cursor, node), cursor)
     if "evt" in node:
         return EventTask(node["evt"], cursor)
+    return _call(node)
+
+
+def _call(node: Node) -> Task:
+    if "act" in node:
+        return ActivityCall(ACTIVITY, activity_input(node))
     return SubOrchestrationCall(ORCHESTRATOR, text(first_input(node["sub"])), node["id"], None)
+
+
+def _wait(cursor: OrchestrationCursor, node: Node) -> Generator[Task, Any, Any]:
+    """Wait for an event, but not for ever."""
+    event = EventTask(node["evt"], cursor)
+    timer = TimerTask(cursor.now + timedelta(milliseconds=node["within"]), cursor)
+    winner = yield TaskAny([event, timer])
+    if winner is timer:
+        event.cancel()
+        return "late"
+    timer.cancel()
+    return event.result
+
+
+def policy_of(retry: dict[str, Any]) -> RetryPolicy:
+    """The policy that a node describes; all its times are milliseconds."""
+    timeout = retry["timeout"]
+    return RetryPolicy(
+        timedelta(milliseconds=retry["first"]),
+        retry["attempts"],
+        retry["factor"],
+        timedelta(milliseconds=retry["longest"]),
+        None if timeout is None else timedelta(milliseconds=timeout),
+    )
+
+
+def activity_input(node: Node) -> str:
+    """What a node's activity is called with."""
+    return text({"key": node["act"], "fails": node["fails"]})
 
 
 def first_input(program: Program) -> Any:
@@ -116,14 +182,20 @@ def first_input(program: Program) -> Any:
 def leaves(program: Program | None) -> Iterator[Node]:
     """All nodes of all generations that are not made of others, without those of children."""
     while program is not None:
-        for node in program["steps"]:
-            yield from node.get("all", node.get("any", (node,)))
+        stack = list(reversed(program["steps"]))
+        while stack:
+            node = stack.pop()
+            parts = node.get("all", node.get("any"))
+            if parts is None:
+                yield node
+            else:
+                stack.extend(reversed(parts))
         program = program["next"]
 
 
 def events_needed(program: Program) -> list[str]:
     """The names of the events that it may wait for, as often as it may."""
-    return [node["evt"] for node in leaves(program) if "evt" in node]
+    return [node["evt"] for node in leaves(program) if "evt" in node and "tell" not in node]
 
 
 def named_children(program: Program) -> Iterator[tuple[str, Program]]:
@@ -137,43 +209,51 @@ def named_children(program: Program) -> Iterator[tuple[str, Program]]:
 
 # ---------------------------------------------------------------------- writing programs
 
-KINDS = ("act", "act", "act", "timer", "evt", "evt_or_timer", "sub", "all", "any", "status", "raise", "next")
+KINDS = (
+    "act", "act", "act", "timer", "evt", "evt_or_timer", "late", "sub", "all", "any", "status", "raise", "next",
+    "flaky", "retry", "nest", "tell", "poison",
+)  # fmt: skip
 MILLISECONDS = (0, 20, 500, 1000, 3000, 9000, 20_000)
+NAMES = ("a", "a", "b")
 
 
 class Writer:
     """Writes programs; each seed uses some of the features only, so that the rare ones meet undisturbed.
 
     Args:
-        kinds: the kinds of nodes to use, "next" for continue-as-new among them.
+        kinds: the kinds of nodes to use. Not all are nodes of their own: "next" is continue-as-new, "flaky" makes
+            activities fail that succeed later, and more failures go uncaught, "retry" tries calls again, "nest" puts
+            combinations into combinations.
         shared_ids: ids that children of several parents may want at the same time.
+        hearers: instances that may be told something.
     """
 
-    def __init__(self, rng: Random, kinds: frozenset[str], shared_ids: tuple[str, ...]) -> None:
+    def __init__(
+        self, rng: Random, kinds: frozenset[str], shared_ids: tuple[str, ...], hearers: tuple[str, ...]
+    ) -> None:
         self._rng = rng
         self._kinds = tuple(each for each in KINDS if each in kinds)
         self._shared_ids = shared_ids
+        self._hearers = hearers
         self._count = 0
 
     def program(self, owner: str | None, *, depth: int = 2, steps_max: int = 4, events: bool = True) -> Program:
         """A program for the instance `owner`, or for one whose id nobody knows, which gets no events."""
         rng = self._rng
-        kinds = [each for each in self._kinds if (events and owner is not None) or not each.startswith("evt")]
+        kinds = [each for each in self._kinds if (events and owner is not None) or each not in WAITS]
         steps = [self._node(rng.choice(kinds), owner, depth, kinds) for _ in range(rng.randint(1, steps_max))]
         steps = [each for each in steps if each is not None]
         goes_on = "next" in kinds and depth > 0 and rng.random() < 0.5
         follows = self.program(owner, depth=depth - 1, steps_max=2, events=events) if goes_on else None
-        return {"steps": steps, "next": follows}
+        return {"steps": steps, "next": follows, "keep": rng.random() < 0.8}
 
     def _node(self, kind: str, owner: str | None, depth: int, kinds: list[str]) -> Node | None:
         rng = self._rng
         node: Node
         match kind:
-            case "all" | "any":
-                size = rng.randint(1, 8) if kind == "all" and rng.random() < 0.2 else rng.randint(1, 3)
-                simple = [each for each in kinds if each in ("act", "timer", "evt", "sub")]
-                node = {kind: [self._leaf(rng.choice(simple or ["act"]), owner, depth) for _ in range(size)]}
-                if kind == "any":
+            case "all" | "any" | "nest":
+                node = self._combination(kind, owner, depth, kinds)
+                if "any" in node:
                     node["cancel"] = rng.random() < 0.7
             case "evt_or_timer":
                 node = {"any": [self._leaf("evt", owner, depth), self._leaf("timer", owner, depth)], "cancel": True}
@@ -183,23 +263,55 @@ class Writer:
                 if rng.random() > 0.15:
                     return None
                 node = {"raise": self._key()}
+            case "tell":
+                node = {"tell": rng.choice(self._hearers), "evt": rng.choice(NAMES), "key": self._key()}
             case "next":
                 return None
             case _:
                 node = self._leaf(kind, owner, depth)
-        if rng.random() < 0.8:
+        if rng.random() < (0.4 if "flaky" in kinds else 0.8):
             node["catch"] = True
         return node
+
+    def _combination(self, kind: str, owner: str | None, depth: int, kinds: list[str], nesting: int = 2) -> Node:
+        rng = self._rng
+        how = rng.choice(("all", "any")) if kind == "nest" else kind
+        size = rng.randint(1, 8) if kind == "all" and rng.random() < 0.2 else rng.randint(1, 3)
+        simple = [each for each in kinds if each in SIMPLE] or ["act"]
+        parts: list[Node] = []
+        for _ in range(size):
+            if kind == "nest" and nesting and rng.random() < 0.5:
+                parts.append(self._combination(kind, owner, depth, kinds, nesting - 1))
+            else:
+                parts.append(self._leaf(rng.choice(simple), owner, depth))
+        return {how: parts}
 
     def _leaf(self, kind: str, owner: str | None, depth: int) -> Node:
         rng = self._rng
         if kind == "timer":
             return {"timer": rng.choice(MILLISECONDS)}
         if kind == "evt":
-            return {"evt": rng.choice(("a", "a", "b"))}
-        if kind == "sub" and depth > 0:
-            return self._child(owner, depth)
-        return {"act": self._key(), "fail": rng.random() < 0.1}
+            return {"evt": rng.choice(NAMES)}
+        if kind == "late":
+            return {"evt": rng.choice(NAMES), "within": rng.choice(MILLISECONDS)}
+        node = self._child(owner, depth) if kind == "sub" and depth > 0 else self._activity(kind)
+        if "retry" in self._kinds and (kind == "retry" or rng.random() < 0.3):
+            node["retry"] = {
+                "first": rng.choice((1, 20, 500, 3000)),
+                "attempts": rng.randint(1, 4),
+                "factor": rng.choice((1.0, 2.0)),
+                "longest": rng.choice((1000, 100_000)),
+                "timeout": rng.choice((None, None, 2000)),
+            }
+        return node
+
+    def _activity(self, kind: str) -> Node:
+        rng = self._rng
+        if kind == "poison" and rng.random() < 0.3:
+            return {"act": self._key(), "fails": KILLS}
+        if kind == "flaky" or ("flaky" in self._kinds and rng.random() < 0.3):
+            return {"act": self._key(), "fails": rng.choice((1, 1, 2, 3, 5))}
+        return {"act": self._key(), "fails": ALWAYS if rng.random() < 0.1 else 0}
 
     def _child(self, owner: str | None, depth: int) -> Node:
         if self._shared_ids and self._rng.random() < 0.4:
@@ -211,3 +323,7 @@ class Writer:
     def _key(self) -> str:
         self._count += 1
         return f"k{self._count}"
+
+
+WAITS = frozenset({"evt", "evt_or_timer", "late"})
+SIMPLE = frozenset({"act", "timer", "evt", "late", "sub", "flaky", "retry"})

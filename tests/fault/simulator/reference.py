@@ -1,24 +1,30 @@
 """What a program must have done, told from nothing but the order in which things arrived.
 
-A second reading of the programs, independent of cursor, tasks and replay: one loop over the arrivals, one step waiting
-at a time. Races are legal, so the order of arrival is taken from the history; all else, decisions, times, results and
-what is left unread, must follow.
+A second reading of the programs, independent of cursor, tasks and replay: one loop over the arrivals, and parts that
+are looked at again after each. Races are legal, so the order of arrival is taken from the history; all else, decisions,
+times, results and what is left unread, must follow. The same reading says what a rewind may take out of a history.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
 from perdure.core.events import (
     EventRaised,
+    EventSent,
+    ExecutionCompleted,
+    ExecutionResumed,
+    ExecutionRewound,
     ExecutionStarted,
+    ExecutionSuspended,
     ExecutionTerminated,
     HistoryEvent,
+    OrchestratorCompleted,
     OrchestratorStarted,
     SubOrchestrationInstanceCompleted,
     SubOrchestrationInstanceCreated,
@@ -30,20 +36,15 @@ from perdure.core.events import (
     TimerFired,
 )
 
-from .programs import ACTIVITY, ORCHESTRATOR, Node, first_input, text
+from .programs import ACTIVITY, ORCHESTRATOR, Node, activity_input, first_input, text
 
-ARRIVALS = (
-    EventRaised,
-    TaskCompleted,
-    TaskFailed,
-    TimerFired,
-    SubOrchestrationInstanceCompleted,
-    SubOrchestrationInstanceFailed,
-)
+FAILURES: Final = (TaskFailed, SubOrchestrationInstanceFailed)
+ARRIVALS: Final = (EventRaised, TaskCompleted, TimerFired, SubOrchestrationInstanceCompleted, *FAILURES)
+DECISIONS: Final = (TaskScheduled, TimerCreated, SubOrchestrationInstanceCreated, EventSent)
 
 
 class Decision(Struct, frozen=True):
-    """A task that the program asks for: in which episode, and what."""
+    """Something that the program asks for: in which episode, and what."""
 
     episode: int
     task_id: int
@@ -53,13 +54,15 @@ class Decision(Struct, frozen=True):
 class Outcome(Struct):
     """How far the program comes: the decisions it takes, how it ends, and which events it leaves unread.
 
-    `end` is None while it waits; else ("completed", output), ("failed",), or ("continued", next input).
+    `end` is None while it waits; else ("completed", output), ("failed",), or ("continued", next input). `awaits` are
+    the names of the events that would help it on.
     """
 
     decisions: list[Decision]
     end: tuple[Any, ...] | None
     unread: list[EventRaised]
     custom_status: str | None
+    awaits: list[str]
 
 
 class _Waits(Exception):
@@ -75,25 +78,86 @@ class _Raises(Exception):
 
 
 class Reading:
-    """One execution's history, as far as the program got to see it. Places count arrivals, from 1; 0 is the start."""
+    """One execution's history, as far as the program got to see it. Places count arrivals, from 1; 0 is the start.
+
+    What comes during a suspension is seen when it is over, and the program does not begin in one: `episode_at` says in
+    which episode each place was reached, `withheld` what has not been seen.
+    """
 
     def __init__(self, events: Sequence[HistoryEvent]) -> None:
         self.stamps: list[datetime] = []
         self.arrivals: list[Any] = []
-        self.episode_at: list[int] = [0]
+        self.episode_at: list[int] = []
         self.decided: list[Decision] = []
+        self.withheld: list[Any] = []
+        self.rewound_in: set[int] = set()
         self.start: ExecutionStarted | None = None
-        for number, episode in enumerate(_episodes(events)):
+        self.is_suspended = False
+        for episode in _episodes(events):
             self.stamps.append(episode[0].timestamp)
-            is_terminated = any(isinstance(event, ExecutionTerminated) for event in episode)
-            for event in episode:
-                if isinstance(event, ExecutionStarted) and not is_terminated:
+            if not any(isinstance(event, ExecutionTerminated) for event in episode):
+                self._read(episode)
+
+    @property
+    def has_begun(self) -> bool:
+        """The program has been run."""
+        return bool(self.episode_at)
+
+    def _read(self, episode: list[HistoryEvent]) -> None:
+        number = len(self.stamps) - 1
+        for event in episode:
+            match event:
+                case ExecutionStarted():
                     self.start = event
-                elif isinstance(event, TaskScheduled | TimerCreated | SubOrchestrationInstanceCreated):
-                    self.decided.append(Decision(number, event.event_id, _what(event)))
-                elif isinstance(event, ARRIVALS) and not is_terminated:
-                    self.arrivals.append(event)
-                    self.episode_at.append(number)
+                case ExecutionRewound():
+                    self.rewound_in.add(number)
+                case ExecutionSuspended():
+                    self.is_suspended = True
+                case ExecutionResumed():
+                    self.is_suspended = False
+                    self._begin(number)
+                    self.arrivals += self.withheld
+                    self.episode_at += [number] * len(self.withheld)
+                    self.withheld = []
+                case TaskScheduled() | TimerCreated() | SubOrchestrationInstanceCreated() | EventSent():
+                    self.decided.append(Decision(number, event.event_id, self._what(event)))
+                case _ if isinstance(event, ARRIVALS):
+                    if self.is_suspended:
+                        self.withheld.append(event)
+                    else:
+                        self._begin(number)
+                        self.arrivals.append(event)
+                        self.episode_at.append(number)
+                case _:
+                    pass
+        if not self.is_suspended:
+            self._begin(number)
+
+    def _what(self, event: Any) -> tuple[Any, ...]:
+        """What a decision asks for, without the number that it has."""
+        match event:
+            case TaskScheduled():
+                return "activity", event.name, event.input
+            case TimerCreated():
+                return "timer", event.fire_at
+            case SubOrchestrationInstanceCreated():
+                assert self.start is not None
+                is_chosen = event.instance_id.startswith(f"{self.start.execution_id}:{event.event_id}")
+                return "child", event.name, None if is_chosen else event.instance_id, event.input
+            case _:
+                return "event", event.instance_id, event.name, event.input
+
+    def _begin(self, number: int) -> None:
+        if not self.episode_at:
+            self.episode_at.append(number)
+
+    def agrees(self, decisions: Sequence[Decision]) -> bool:
+        """Whether the history has these decisions, each in its episode, or in one that rewound the execution later."""
+        return len(decisions) == len(self.decided) and all(
+            (one.task_id, one.what) == (other.task_id, other.what)
+            and (one.episode == other.episode or (one.episode in self.rewound_in and one.episode > other.episode))
+            for one, other in zip(self.decided, decisions, strict=True)
+        )
 
     def outcome(self, given: str | None) -> Outcome:
         """What follows from the arrivals for a program with this input.
@@ -101,15 +165,79 @@ class Reading:
         Raises:
             AssertionError: something arrived that was never asked for.
         """
-        if self.start is None:
-            return Outcome([], None, [], None)  # terminated before it could begin
+        if not self.has_begun:
+            held = [event for event in self.withheld if isinstance(event, EventRaised)]
+            return Outcome([], None, held, None, [])  # terminated or suspended before it could begin
         return _Run(self, json.loads(given or "null")).outcome()
 
 
-class _Run:
-    """The program's course. `place` is the last arrival that it has seen."""
+def what_left(history: Sequence[HistoryEvent], kept: Sequence[HistoryEvent], given: str | None) -> list[str]:
+    """What is wrong with what a rewind has left of a failed execution's history.
 
-    def __init__(self, reading: Reading, given: Any) -> None:
+    Nothing but answers and decisions may go, none of those before the first failure that went, and that failure must be
+    the one that has to go: the latest that the program cannot do without.
+    """
+    whole = [event for event in history if not isinstance(event, ExecutionCompleted)]
+    remaining = list(kept)
+    gone: list[HistoryEvent] = []
+    places: list[int] = []
+    for place, event in enumerate(whole):
+        if remaining and remaining[0] == event:
+            remaining.pop(0)
+        else:
+            gone.append(event)
+            places.append(place)
+    if remaining:
+        return [f"it has {remaining[0]}, which the failed history has not, or not there"]
+    lost = [event for event in gone if not isinstance(event, (*ARRIVALS, *DECISIONS, *MARKS))]
+    lost += [event for event in gone if isinstance(event, EventRaised)]
+    if lost:
+        return [f"{lost[0]} is gone"]
+    first = next((place for place, each in zip(places, gone, strict=True) if isinstance(each, FAILURES)), None)
+    dispensable = _first_to_go(whole, given)
+    if first != dispensable:
+        failure = None if dispensable is None else whole[dispensable]
+        return [f"the first failure that went is {None if first is None else whole[first]}, not {failure}"]
+    early = [each for place, each in zip(places, gone, strict=True) if first is None or place < first]
+    wrong = [event for event in early if not isinstance(event, MARKS)]
+    return [f"{wrong[0]} is gone, which does not depend on a failure"] if wrong else []
+
+
+def _first_to_go(history: Sequence[HistoryEvent], given: str | None) -> int | None:
+    """Where the first failure stands that has to go so that the program does not fail; None if it fails anyway."""
+    hidden: set[int] = set()
+    while True:
+        visible = [event for place, event in enumerate(history) if place not in hidden]
+        run = _Run(Reading(visible), json.loads(given or "null"), is_lenient=True)
+        outcome = run.outcome()
+        if outcome.end is None or outcome.end[0] != "failed":
+            break
+        seen = [place for place, event in enumerate(history) if any(event is each for each in run.failures)]
+        if not seen:
+            return None
+        last: Any = history[seen[-1]]
+        ids = {history[place].task_id: place for place in seen}  # type: ignore[union-attr] - failures have one
+        first = run.first_attempts.get(last.task_id, last.task_id)
+        hidden.add(ids.get(first, seen[-1]))
+    taken = [id(each) for each in run.failures]
+    return next(
+        (place for place, event in enumerate(history) if isinstance(event, FAILURES) and id(event) not in taken), None
+    )
+
+
+MARKS: Final = (OrchestratorStarted, OrchestratorCompleted)
+
+
+# ---------------------------------------------------------------------- the program's course
+
+
+class _Run:
+    """The program's course. `place` is the last arrival that it has seen.
+
+    A lenient one passes over answers to what it has not asked for, or has asked otherwise than the history says.
+    """
+
+    def __init__(self, reading: Reading, given: Any, *, is_lenient: bool = False) -> None:
         self.reading = reading
         self.given = given
         self.place = 0
@@ -117,17 +245,28 @@ class _Run:
         self.decisions: list[Decision] = []
         self.unread: list[EventRaised] = []
         self.custom_status: str | None = None
+        self.failures: list[Any] = []
+        self.first_attempts: dict[int, int] = {}
+        self._open: dict[int, _Part] = {}
+        self._roots: list[_Part] = []
+        self._recorded = {each.task_id: each.what for each in reading.decided} if is_lenient else None
 
     def outcome(self) -> Outcome:
         end: tuple[Any, ...] | None
+        awaits: list[str] = []
         try:
             end = self._course()
         except _Waits:
             end = None
+            awaits = [each.name for each in self._roots[-1].waits()]
         except (_Fails, _Raises):
             end = ("failed",)
-        later = [event for event in self.reading.arrivals[self.place :] if isinstance(event, EventRaised)]
-        return Outcome(self.decisions, end, self.unread + later, self.custom_status)
+        later = [*self.reading.arrivals[self.place :], *self.reading.withheld]
+        if self._recorded is not None:  # a failure that came after the end counts, too
+            self.failures += [each for each in later if isinstance(each, FAILURES) and self._is_awaited(each)]
+        unread = self.unread + [event for event in later if isinstance(event, EventRaised)]
+        is_dropped = end is not None and end[0] == "continued" and not self.given["program"]["keep"]
+        return Outcome(self.decisions, end, [] if is_dropped else unread, self.custom_status, awaits)
 
     def _course(self) -> tuple[Any, ...]:
         results = list(self.given["results"])
@@ -149,77 +288,260 @@ class _Run:
             return "said"
         if "raise" in node:
             raise _Raises
-        parts: list[Node] = node.get("all") or node.get("any") or [node]
-        asked = {task_id: number for number, part in enumerate(parts) if (task_id := self._ask(part)) is not None}
-        step = _Step(parts, is_any="any" in node)
-        self.unread = [event for event in self.unread if not step.raised(event)]
-        while not step.is_over:
-            if self.place == len(self.reading.arrivals):
-                raise _Waits
-            event = self.reading.arrivals[self.place]
-            self.place += 1
-            if isinstance(event, EventRaised):
-                if not step.raised(event):
-                    self.unread.append(event)
-                continue
-            assert event.task_id < self.next_id, f"{event} came before it was asked for"
-            if event.task_id in asked:
-                step.settle(asked[event.task_id], *_answer(event))
-        return step.result() if "all" in node or "any" in node else step.result()[0]
+        if "tell" in node:
+            self._decide(("event", node["tell"], node["evt"], text(node["key"])))
+            return "told"
+        root = _part(self, node)
+        self._roots.append(root)
+        root.begin()
+        root.look()
+        for event in list(self.unread):
+            if root.state is None and self._give(root, event):
+                self.unread.remove(event)
+        while root.state is None:
+            self._take_next(root)
+        if node.get("cancel"):
+            assert isinstance(root, _Any)
+            for part in root.parts:
+                part.cancel()
+        if not root.state[0]:
+            raise _Fails
+        return root.state[1]
 
-    def _ask(self, node: Node) -> int | None:
-        """Ask for a leaf's task; its id, unless it is a wait for an event, which has none."""
-        reading = self.reading
-        assert reading.start is not None
-        episode = reading.episode_at[self.place]
-        if "evt" in node:
-            return None
-        if "act" in node:
-            what: tuple[Any, ...] = ("activity", ACTIVITY, text({"key": node["act"], "fail": node["fail"]}))
-        elif "timer" in node:
-            what = ("timer", reading.stamps[episode] + timedelta(milliseconds=node["timer"]))
-        else:
-            child_id = node["id"] or f"{reading.start.execution_id}:{self.next_id}"
-            what = ("child", ORCHESTRATOR, child_id, text(first_input(node["sub"])))
-        self.decisions.append(Decision(episode, self.next_id, what))
+    def _take_next(self, root: _Part) -> None:
+        """See the next arrival."""
+        if self.place == len(self.reading.arrivals):
+            raise _Waits
+        event = self.reading.arrivals[self.place]
+        self.place += 1
+        if isinstance(event, EventRaised):
+            if not self._give(root, event):
+                self.unread.append(event)
+            return
+        if self._recorded is not None and not self._is_awaited(event):
+            return
+        assert event.task_id < self.next_id, f"{event} came before it was asked for"
+        if isinstance(event, FAILURES):
+            self.failures.append(event)
+        part = self._open.pop(event.task_id, None)
+        if part is not None and not part.is_cancelled:
+            part.state = _answer(event)
+            for each in self._roots:  # what lost a race goes on in the background
+                each.look()
+
+    def _is_awaited(self, event: Any) -> bool:
+        assert self._recorded is not None
+        asked = {each.task_id: each.what for each in self.decisions if each.task_id in self._open}
+        return event.task_id in asked and asked[event.task_id] == self._recorded.get(event.task_id)
+
+    def _give(self, root: _Part, event: EventRaised) -> bool:
+        """The oldest wait for an event of this name takes it, if it is part of what the program waits for."""
+        for wait in root.waits():
+            if wait.name.casefold() == event.name.casefold():
+                wait.state = True, json.loads(event.input or "null")
+                root.look()
+                return True
+        return False
+
+    @property
+    def now(self) -> datetime:
+        """The time that the program sees."""
+        return self.reading.stamps[self.reading.episode_at[self.place]]
+
+    def ask(self, part: _Part, what: tuple[Any, ...]) -> int:
+        """Take a decision that something will answer."""
+        self._open[self.next_id] = part
+        return self._decide(what)
+
+    def _decide(self, what: tuple[Any, ...]) -> int:
+        self.decisions.append(Decision(self.reading.episode_at[self.place], self.next_id, what))
         self.next_id += 1
         return self.next_id - 1
 
 
-class _Step:
-    """What the program waits for: all of its parts, or any. A single one is all of one."""
+# ---------------------------------------------------------------------- what it can wait for
 
-    def __init__(self, parts: list[Node], *, is_any: bool) -> None:
-        self.parts = parts
-        self.is_any = is_any
-        self.settled: dict[int, tuple[bool, Any]] = {}
 
-    @property
-    def is_over(self) -> bool:
-        if self.is_any:
-            return bool(self.settled)
-        return len(self.settled) == len(self.parts) or not all(ok for ok, _ in self.settled.values())
+class _Part:
+    """Something to wait for. `state` is None while it is open, else whether it succeeded, and with what."""
 
-    def settle(self, number: int, succeeded: bool, value: Any) -> None:
-        self.settled[number] = (succeeded, value)
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+        self.state: tuple[bool, Any] | None = None
+        self.is_cancelled = False
 
-    def raised(self, event: EventRaised) -> bool:
-        """The first part that still waits for an event of this name takes it, as long as the step is not over."""
-        if self.is_over:
-            return False
+    def begin(self) -> None:
+        """Ask for it."""
+
+    def look(self) -> None:
+        """See whether something has changed below."""
+
+    def waits(self) -> Iterator[_Wait]:
+        """The waits for events that it depends on, oldest first."""
+        return iter(())
+
+    def cancel(self) -> None:
+        """It lost a race; a timer ends then."""
+
+
+class _Wait(_Part):
+    def __init__(self, run: _Run, name: str) -> None:
+        super().__init__(run)
+        self.name = name
+
+    def waits(self) -> Iterator[_Wait]:
+        if self.state is None:
+            yield self
+
+
+class _Timer(_Part):
+    def __init__(self, run: _Run, fire_at: datetime) -> None:
+        super().__init__(run)
+        self.fire_at = fire_at
+
+    def begin(self) -> None:
+        self.run.ask(self, ("timer", self.fire_at))
+
+    def cancel(self) -> None:
+        self.is_cancelled = self.state is None
+
+
+class _Call(_Part):
+    def __init__(self, run: _Run, node: Node) -> None:
+        super().__init__(run)
+        self.node = node
+        self.task_id = -1
+
+    def begin(self) -> None:
+        node, run = self.node, self.run
+        if "act" in node:
+            what: tuple[Any, ...] = ("activity", ACTIVITY, activity_input(node))
+        else:
+            what = ("child", ORCHESTRATOR, node["id"], text(first_input(node["sub"])))
+        self.task_id = run.ask(self, what)
+
+
+class _Combination(_Part):
+    def __init__(self, run: _Run, nodes: Sequence[Node]) -> None:
+        super().__init__(run)
+        self.parts = [_part(run, node) for node in nodes]
+
+    def begin(self) -> None:
+        for part in self.parts:
+            part.begin()
+
+    def look(self) -> None:
+        for part in self.parts:
+            part.look()
+        if self.state is None:
+            self.state = self.decided()
+
+    def decided(self) -> tuple[bool, Any] | None:
+        raise NotImplementedError
+
+    def waits(self) -> Iterator[_Wait]:
+        if self.state is None:
+            for part in self.parts:
+                yield from part.waits()
+
+
+class _All(_Combination):
+    def decided(self) -> tuple[bool, Any] | None:
+        states = [part.state for part in self.parts]
+        if any(state is not None and not state[0] for state in states):
+            return False, None
+        return None if None in states else (True, [state[1] for state in states if state is not None])
+
+
+class _Any(_Combination):
+    def decided(self) -> tuple[bool, Any] | None:
         for number, part in enumerate(self.parts):
-            if part.get("evt") == event.name and number not in self.settled:
-                self.settle(number, True, json.loads(event.input or "null"))
-                return True
-        return False
+            if part.state is not None:
+                succeeded, value = part.state
+                return True, [number, value if succeeded else "failed"]
+        return None
 
-    def result(self) -> list[Any]:
-        if self.is_any:
-            ((number, (succeeded, value)),) = self.settled.items()
-            return [number, value if succeeded else "failed"]
-        if not all(ok for ok, _ in self.settled.values()):
-            raise _Fails
-        return [self.settled[number][1] for number in range(len(self.parts))]
+
+class _Within(_Part):
+    """An event, or "late"."""
+
+    def __init__(self, run: _Run, node: Node) -> None:
+        super().__init__(run)
+        self.wait = _Wait(run, node["evt"])
+        self.delay = timedelta(milliseconds=node["within"])
+
+    def begin(self) -> None:
+        self.timer = _Timer(self.run, self.run.now + self.delay)
+        self.timer.begin()
+
+    def look(self) -> None:
+        if self.state is not None:
+            return
+        if self.wait.state is not None:
+            self.state = self.wait.state
+            self.timer.cancel()
+        elif self.timer.state is not None:
+            self.state = True, "late"
+
+    def waits(self) -> Iterator[_Wait]:
+        if self.state is None:
+            yield self.wait
+
+
+class _Retried(_Part):
+    """A call that is made again after a failure, and after a while."""
+
+    def __init__(self, run: _Run, node: Node) -> None:
+        super().__init__(run)
+        self.node = node
+        self.attempts = 0
+
+    def begin(self) -> None:
+        self.began = self.run.now
+        self.first = self._call()
+
+    def _call(self) -> int:
+        self.pause: _Timer | None = None
+        self.call = _Call(self.run, self.node)
+        self.call.begin()
+        return self.call.task_id
+
+    def look(self) -> None:
+        if self.state is None and self.pause is not None and self.pause.state is not None:
+            self.run.first_attempts[self._call()] = self.first
+        if self.state is not None or self.pause is not None or self.call.state is None:
+            return
+        succeeded, value = self.call.state
+        self.attempts += 1
+        if succeeded or not self._is_worth_it(value):
+            self.state = self.call.state
+            return
+        retry = self.node["retry"]
+        wait_ms = min(retry["first"] * retry["factor"] ** (self.attempts - 1), retry["longest"])
+        self.pause = _Timer(self.run, self.run.now + timedelta(milliseconds=wait_ms))
+        self.pause.begin()
+
+    def _is_worth_it(self, failure: Any) -> bool:
+        retry = self.node["retry"]
+        if failure.is_non_retriable or self.attempts == retry["attempts"]:
+            return False
+        return retry["timeout"] is None or self.run.now - self.began < timedelta(milliseconds=retry["timeout"])
+
+
+def _part(run: _Run, node: Node) -> _Part:
+    if "all" in node:
+        return _All(run, node["all"])
+    if "any" in node:
+        return _Any(run, node["any"])
+    if "retry" in node:
+        return _Retried(run, node)
+    if "timer" in node:
+        return _Timer(run, run.now + timedelta(milliseconds=node["timer"]))
+    if "within" in node:
+        return _Within(run, node)
+    if "evt" in node:
+        return _Wait(run, node["evt"])
+    return _Call(run, node)
 
 
 def _answer(event: Any) -> tuple[bool, Any]:
@@ -229,7 +551,7 @@ def _answer(event: Any) -> tuple[bool, Any]:
         case TimerFired():
             return True, None
         case _:
-            return False, None
+            return False, event.failure
 
 
 def _episodes(events: Sequence[HistoryEvent]) -> list[list[HistoryEvent]]:
@@ -239,13 +561,3 @@ def _episodes(events: Sequence[HistoryEvent]) -> list[list[HistoryEvent]]:
             episodes.append([])
         episodes[-1].append(event)
     return episodes
-
-
-def _what(event: TaskScheduled | TimerCreated | SubOrchestrationInstanceCreated) -> tuple[Any, ...]:
-    match event:
-        case TaskScheduled():
-            return "activity", event.name, event.input
-        case TimerCreated():
-            return "timer", event.fire_at
-        case SubOrchestrationInstanceCreated():
-            return "child", event.name, event.instance_id, event.input

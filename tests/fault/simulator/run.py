@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from perdure.core.records import TERMINAL, RuntimeStatus
+from perdure.core.records import StartPolicy
 from perdure.engine.settings import Settings
 from perdure.engine.store import Store
 from perdure.stores.memory import MemoryStore
@@ -26,7 +26,9 @@ from perdure.stores.sqlite import SqliteStore
 
 from .clients import Clients
 from .faulty_store import at_once
-from .hosts import Host
+from .hosts import Host, World
+from .meddlers import KINDS as DEEDS
+from .meddlers import Meddlers
 from .nemesis import KINDS as HARMS
 from .nemesis import Nemesis
 from .oracle import Finding, Oracle
@@ -55,6 +57,7 @@ class Features(Struct, frozen=True):
         nodes: kinds of program nodes; None lets the seed draw.
         settings: settings to use whatever the seed draws.
         crowds: whether several clients may start the same instance.
+        deeds: what clients do to instances that others started; None lets the seed draw.
         hosts: how many; None lets the seed draw.
         events: how many events each instance gets that it may not want; None lets the seed draw.
     """
@@ -63,6 +66,7 @@ class Features(Struct, frozen=True):
     nodes: tuple[str, ...] | None = None
     settings: dict[str, Any] = {}
     crowds: bool | None = None
+    deeds: tuple[str, ...] | None = None
     hosts: int | None = None
     events: int | None = None
 
@@ -131,11 +135,18 @@ class _Run:
         if harms is None:
             harms = () if rng.random() < 0.3 else tuple(each for each in HARMS if rng.random() < 0.4) or ("crash",)
         self.loop = ProcessLoop(f"{seed}/loop", disorder=rng.choice((0.0, 0.1, 0.5, 1.0)))
-        self.oracle = Oracle(store.partitions, self.loop.time, is_calm=not harms, trace=self.trace)
         self.settings = _settings(rng, features.settings)
+        self.oracle = Oracle(
+            store.partitions,
+            self.loop.time,
+            is_calm=not harms,
+            dispatches_max=self.settings.dispatches_max,
+            trace=self.trace,
+        )
         count = features.hosts or rng.randint(1, 4)
+        world = World()
         self.hosts = [
-            Host(f"h{number}", store, self.oracle, self.loop, self.settings, draw(f"h{number}"))
+            Host(f"h{number}", store, self.oracle, self.loop, self.settings, draw(f"h{number}"), world)
             for number in range(count)
         ]
         self.clients = Clients(
@@ -158,8 +169,15 @@ class _Run:
         )
         nodes = features.nodes
         if nodes is None:
-            nodes = tuple(each for each in dict.fromkeys(NODES) if rng.random() < 0.6)
-        self._plan(rng, frozenset((*nodes, "act")), rng.random() < 0.3 if features.crowds is None else features.crowds)
+            nodes = tuple(each for each in dict.fromkeys(NODES) if rng.random() < 0.5)
+            if not harms or rng.random() < 0.8:
+                nodes = tuple(each for each in nodes if each != "poison")
+        deeds = features.deeds
+        if deeds is None:
+            deeds = () if rng.random() < 0.3 else tuple(each for each in DEEDS if rng.random() < 0.4)
+        self._plan(
+            rng, frozenset((*nodes, "act")), deeds, rng.random() < 0.3 if features.crowds is None else features.crowds
+        )
         self.mischief_s = rng.uniform(5.0, 40.0)
 
     def _random(self, name: str) -> Random:
@@ -170,21 +188,26 @@ class _Run:
         if self._write is not None:
             self._write(f"{self.loop.time():10.4f}  {line}")
 
-    def _plan(self, rng: Random, nodes: frozenset[str], has_crowds: bool) -> None:
+    def _plan(self, rng: Random, nodes: frozenset[str], deeds: tuple[str, ...], has_crowds: bool) -> None:
         """Decide who will start what, and who sends what to whom."""
         shared = tuple(f"shared{number}" for number in range(rng.choice((0, 0, 1, 2))))
-        writer = Writer(rng, nodes, shared)
+        roots = [f"r{number}" for number in range(rng.randint(1, 5))]
+        writer = Writer(rng, nodes, shared, (*roots, *shared, "nobody"))
         self._roots: list[tuple[str, Any, float]] = []
-        for number in range(rng.randint(1, 5)):
-            root = f"r{number}"
+        for root in roots:
             self._roots.append((root, writer.program(root), rng.random() * 10))
         self._ends = [(root, rng.random() * 20) for root, _, _ in self._roots if rng.random() < 0.12]
-        self._crowds: list[tuple[str, Any, float, frozenset[RuntimeStatus]]] = []
+        self._crowds: list[tuple[str, Any, float, StartPolicy]] = []
         if has_crowds:
-            replace = rng.choice((TERMINAL, TERMINAL, frozenset(RuntimeStatus)))
+            policy = rng.choice((StartPolicy.REJECT, StartPolicy.REJECT, StartPolicy.REPLACE, StartPolicy.IGNORE))
             for _ in range(rng.randint(2, 4)):
                 program = writer.program(None, depth=1, events=False)
-                self._crowds.append(("crowd", program, rng.random() * 6, replace))
+                self._crowds.append(("crowd", program, rng.random() * 6, policy))
+        programs = [writer.program(None, depth=1, events=False) for _ in range(3)]
+        self.meddlers = Meddlers(self.clients, self.oracle, self._random("meddlers"), deeds, programs)
+        self._meddlers = [
+            (number, rng.randint(1, 6), rng.random() * 12) for number in range(rng.randint(1, 3) if deeds else 0)
+        ]
         self._delays = rng
 
     # ------------------------------------------------------------------ running
@@ -235,8 +258,9 @@ class _Run:
                 "terminated": sum(each.end is not None and each.end.status == "Terminated" for each in executions),
                 "failed": sum(each.end is not None and each.end.status == "Failed" for each in executions),
                 "child": sum(each.parent is not None for each in executions),
-                "child refused": oracle.refusals,
+                "child refused": len(oracle.refused),
                 "activity run again": sum(each.begun > 1 for each in oracle.activities.values()),
+                **oracle.counts,
             }
         )
         for counters in (each for host in self.hosts for each in host.counters):
@@ -265,6 +289,7 @@ class _Run:
             if self.loop.time() > deadline:
                 self._stuck()
                 return False
+            await self.meddlers.help_on()
             if not await self._sleep(1.0):
                 return False
         deadline = self.loop.time() + FORGETTING_S
@@ -327,6 +352,8 @@ class _Run:
                     clients.add(f"feed {child}", feed)
         for root, delay in self._ends:
             clients.add(f"end {root}", clients.terminate(root, delay))
+        for each in self._meddlers:
+            clients.add(f"meddler {each[0]}", self.meddlers.meddle(*each))
         for number, crowd in enumerate(self._crowds):
             clients.add(f"crowd {number}", clients.crowd(*crowd))
 
@@ -390,5 +417,7 @@ def _settings(rng: Random, wanted: dict[str, Any]) -> Settings:
         "sessions_max": rng.choice((1, 3, 20_000)),
         "replay_always": rng.random() < 0.2,
         "watch_interval": timedelta(seconds=1),
+        "dispatches_max": rng.choice((3, 5)),
+        "dispatches_alone": rng.choice((1, 2)),
     }
     return Settings(**{**drawn, **wanted})

@@ -58,16 +58,20 @@ def _check_outcome(oracle: Oracle, execution: Execution) -> None:
     if execution.continued_with is not None:
         last = len(reading.stamps) - 1
         decisions = [each for each in decisions if each.episode < last]
-    oracle.expect(reading.decided == decisions, "R", f"{name} decided {reading.decided}, not {decisions}")
+    oracle.expect(reading.agrees(decisions), "R", f"{name} decided {reading.decided}, not {decisions}")
     raised = [encode_event(event) for event in execution.events if isinstance(event, EventRaised)]
     is_passed_on = raised[: len(execution.carried)] == execution.carried
     oracle.expect(is_passed_on, "M1", f"{name} did not get the unread events of its last generation first")
     if execution.continued_with is not None:
         following = oracle.executions[execution.continued_with]
         end: tuple[object, ...] | None = ("continued", following.given)
-        oracle.expect(execution.passed_on == outcome.unread, "M1", f"{name} passed on {execution.passed_on}")
+        is_whole = execution.passed_on == outcome.unread
+        oracle.expect(is_whole, "M1", f"{name} passed on {execution.passed_on}, not {outcome.unread}")
     else:
         end = _end(execution)
+    failure = None if execution.end is None else execution.end.failure
+    if failure is not None and failure.error_type == "VersionMismatch":
+        return
     if end is not None and end[0] == "terminated":
         oracle.expect(outcome.end is None, "R", f"{name} was terminated after it had come to {outcome.end}")
     else:
@@ -173,10 +177,13 @@ def _check_ledger(oracle: Oracle, ledger: list[Entry]) -> None:
         if entry.request_id is not None:
             attempts.setdefault(entry.request_id, []).append(entry)
         elif entry.what == "start" and entry.outcome == "ok":
-            oracle.expect(entry.instance_id in oracle.rows, "A3", f"{entry.instance_id} was started, but is not there")
+            oracle.expect(entry.instance_id in oracle.known, "A3", f"{entry.instance_id} was started, but is not there")
     for request_id, entries in attempts.items():
         first = entries[0]
-        happened = oracle.created.get(request_id, 0) if first.what == "start" else request_id in oracle.answers
+        if first.what in ("perhaps start", "purge"):
+            continue
+        is_start = first.what in ("start", "restart")
+        happened = oracle.created.get(request_id, 0) if is_start else request_id in oracle.answers
         if any(entry.outcome == "ok" for entry in entries):
             oracle.expect(happened, "A3", f"{first.what} {first.instance_id} was acknowledged, but is not there")
         elif first.what == "start" and all(entry.outcome == "fail" for entry in entries):
@@ -196,7 +203,7 @@ def remembered(hosts: list[Host]) -> list[str]:
                 each: getattr(partition, each)
                 for each in (
                     "sessions", "_mail", "_timer_ids", "_held", "_results", "_woken", "_ready", "_busy", "_computed",
-                    "_discarded", "_replies", "_consumed", "_forgettable", "_expected", "_unread", "_early",
+                    "_discarded", "_replies", "_consumed", "_forgettable", "_expected", "_unread", "_early", "_parked",
                 )
             }  # fmt: skip
             kept += [
@@ -225,7 +232,7 @@ def _check_second_line(oracle: Oracle, hosts: list[Host]) -> None:
         oracle.expect(
             not counters.lost, "L4", f"{host.name} lost leases {counters.lost} times though nothing was wrong"
         )
-        has_reason = oracle.replaced_running or oracle.repeated_starts
+        has_reason = oracle.interferences or oracle.repeated_starts
         oracle.expect(not counters.stale or has_reason, "L4", f"{host.name} was stale though nobody interfered")
-        repeated = counters.dropped.get("repeated", 0)
+        repeated = 0 if oracle.interferences else counters.dropped.get("repeated", 0)
         oracle.expect(not repeated, "L4", f"{host.name} got {repeated} messages twice though nothing was wrong")

@@ -17,6 +17,9 @@ from azure.durable_functions.options import EntityId, ManagedIdentityTokenSource
 from azure.durable_functions.orchestration_context import DurableOrchestrationContext
 from azure.durable_functions.orchestrator import Orchestrator
 from azure.durable_functions.status import OrchestrationRuntimeStatus
+from azure.durable_functions.sync_client import SyncDurableOrchestrationClient as SyncDurableOrchestrationClient
+
+from perdure.core.failures import TaskFailedError as TaskFailedError
 
 __all__ = [
     "Blueprint",

@@ -40,14 +40,14 @@ class Blueprint(func.TriggerApi, func.BindingApi, func.SettingsApi):
         self,
         context_name: str | Decorated | None = None,
         orchestration: str | None = None,
-        input_type: type | None = None,
+        input_type: Any = None,
     ) -> Any:
         """Register an orchestrator.
 
         Args:
             context_name: the parameter that gets the context.
             orchestration: the name to register it under, instead of the function's.
-            input_type: the class that `context.get_input()` expects.
+            input_type: what `context.get_input()` expects.
 
         Raises:
             DecorationError: the function has no such parameter, or mixes `async def` with `yield`.
@@ -108,8 +108,8 @@ class Blueprint(func.TriggerApi, func.BindingApi, func.SettingsApi):
 
         Args:
             client_name: the parameter that gets the client.
-            task_hub: another hub than the app's.
-            connection_name: the setting that names another account than the app's.
+            task_hub: the app's own, by name or as a %SETTING% with it: a host has no other.
+            connection_name: accepted, and without effect.
 
         Raises:
             DecorationError: the function has no such parameter.

@@ -5,13 +5,21 @@ Rule 1: only this module looks behind the public face of `FunctionBuilder`, whic
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from collections.abc import Generator as GeneratorType
+from typing import Any, get_args, get_origin, get_type_hints
+from weakref import WeakKeyDictionary
 
 from azure.durable_functions.bindings import ActivityTrigger, OrchestrationTrigger
 from azure.functions.decorators.function_app import FunctionBuilder
 
+from perdure.core.conversion import ExpectedType, annotated_type
+
 UserFunction = Callable[..., Any]
+
+# Reading annotations takes longer than all the rest of a call.
+_result_types: WeakKeyDictionary[FunctionBuilder, ExpectedType | None] = WeakKeyDictionary()
 
 
 def user_function(builder: FunctionBuilder) -> UserFunction:
@@ -40,6 +48,28 @@ def orchestrator_name(name: object) -> str:
         ValueError: it is neither.
     """
     return _registered_name(name, OrchestrationTrigger, "orchestration")
+
+
+def result_type(name: object) -> ExpectedType | None:
+    """What the result of a decorated function becomes, by its annotation; None if that says nothing, and for names."""
+    if not isinstance(name, FunctionBuilder):
+        return None
+    try:
+        return _result_types[name]
+    except KeyError:
+        expected = _result_types[name] = _annotated_result(user_function(name))
+        return expected
+
+
+def _annotated_result(function: UserFunction) -> ExpectedType | None:
+    users: UserFunction = inspect.unwrap(getattr(function, "orchestrator_function", function))
+    try:
+        annotation = get_type_hints(users).get("return")
+    except Exception:  # user code: an annotation may be any expression; one that cannot be evaluated says nothing
+        return None
+    if get_origin(annotation) is GeneratorType:
+        annotation = (*get_args(annotation), None, None, None)[2]
+    return annotated_type(annotation, getattr(users, "__name__", "a function"))
 
 
 def _registered_name(name: object, trigger_type: type, override: str) -> str:

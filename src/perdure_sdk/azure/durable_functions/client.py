@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import azure.functions as func
@@ -18,15 +18,18 @@ from azure.durable_functions.status import (
     EntityStateResponse,
     OrchestrationRuntimeStatus,
     PurgeHistoryResult,
+    utc_time,
 )
 
 from perdure.core.codec import payloads
 from perdure.core.history_view import history_view
-from perdure.core.records import HistoryRow, Instance, RuntimeStatus
+from perdure.core.records import HistoryRow, Instance, InstanceQuery, RuntimeStatus, StartPolicy
 from perdure.core.status_view import json_value, status_view
 from perdure.errors import (
     InstanceExistsError,
     InstanceFinishedError,
+    InstanceNotFailedError,
+    InstanceNotFinishedError,
     InstanceNotFoundError,
     InvalidInstanceIdError,
     UnknownFunctionError,
@@ -38,37 +41,86 @@ if TYPE_CHECKING:
 PLACEHOLDER = "INSTANCEID"
 """What stands for the instance's id in the management URLs."""
 
+StatusFilter = OrchestrationRuntimeStatus | str | Iterable[OrchestrationRuntimeStatus | str]
+"""Statuses by member or by name; one alone will do."""
+
+# Statuses read at once: a page is there within milliseconds.
+_PAGE_SIZE = 500
+
 _JSON = {"Content-Type": "application/json"}
 _RETRY_AFTER_S = "10"
 
 
 class TaskHub(Protocol):
-    """What the client needs of a task hub; `perdure.engine.client.TaskHubClient` has it."""
+    """What the client needs of a task hub; `perdure.engine.client.TaskHubClient` has it, and says what is raised."""
 
     async def start(
-        self, name: str, input: str | None = None, *, instance_id: str | None = None, version: str | None = None
+        self,
+        name: str,
+        input: str | None = None,
+        *,
+        instance_id: str | None = None,
+        version: str | None = None,
+        start_at: datetime | None = None,
+        tags: Mapping[str, str] | None = None,
+        policy: StartPolicy | None = None,
+        request_id: str | None = None,
     ) -> str:
         """Start an orchestration and return its instance id; `input` is JSON text."""
+        ...
+
+    async def restart(self, instance_id: str, *, new_instance_id: bool = True, request_id: str | None = None) -> str:
+        """Start an orchestration anew with the input of an instance; returns the new one's id."""
         ...
 
     async def get(self, instance_id: str) -> Instance | None:
         """The instance, or None if there is none."""
         ...
 
+    def instances(self, query: InstanceQuery) -> AsyncIterator[Instance]:
+        """All instances that fit."""
+        ...
+
+    async def count(self, query: InstanceQuery) -> dict[RuntimeStatus, int]:
+        """How many instances fit, by status."""
+        ...
+
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:
         """The checkpoints of the instance's current execution."""
         ...
 
-    async def raise_event(self, instance_id: str, name: str, data: str | None = None) -> None:
+    async def wait(self, instance_id: str, timeout: timedelta | None = None) -> Instance:
+        """The instance once it has ended, or as it is after `timeout`."""
+        ...
+
+    async def raise_event(
+        self, instance_id: str, name: str, data: str | None = None, *, request_id: str | None = None
+    ) -> None:
         """Send an external event; `data` is JSON text."""
         ...
 
-    async def terminate(self, instance_id: str, reason: str | None = None) -> None:
+    async def terminate(self, instance_id: str, reason: str | None = None, *, recursive: bool = False) -> None:
         """End an instance."""
         ...
 
-    async def wait(self, instance_id: str, timeout: timedelta | None = None) -> Instance:
-        """The instance once it has ended, or as it is after `timeout`."""
+    async def suspend(self, instance_id: str, reason: str | None = None) -> None:
+        """Halt an instance."""
+        ...
+
+    async def resume(self, instance_id: str, reason: str | None = None) -> None:
+        """Let a suspended instance go on."""
+        ...
+
+    async def rewind(self, instance_id: str, reason: str | None = None) -> None:
+        """Let a failed instance try again from where it failed."""
+        ...
+
+    async def purge(self, instance_id: str, *, recursive: bool = False) -> int:
+        """Remove an instance that has ended; returns how many were removed."""
+        ...
+
+    async def purge_by(self, query: InstanceQuery, *, recursive: bool = False) -> int:
+        """Remove the instances that have ended and fit; returns how many were removed."""
         ...
 
 
@@ -82,13 +134,18 @@ class DurableOrchestrationClient:
     Args:
         hub: the task hub.
         urls: the management URLs by their official names, with `INSTANCEID` for the instance's id.
+
+    Args (all methods):
+        instance_id: the instance's.
+        reason: stands in its history.
+        request: the HTTP request to be answered, at whose address the URLs are, or None.
     """
 
     def __init__(self, hub: TaskHub, urls: dict[str, str]) -> None:
         self._hub = hub
         self._urls = urls
 
-    # ------------------------------------------------------------------ start, watch, steer
+    # ------------------------------------------------------------------ start
 
     async def start_new(
         self,
@@ -96,6 +153,11 @@ class DurableOrchestrationClient:
         instance_id: str | None = None,
         client_input: Any = None,
         version: str | None = None,
+        *,
+        start_at: datetime | None = None,
+        tags: Mapping[str, str] | None = None,
+        policy: Literal["reject", "ignore", "replace"] | None = None,
+        request_id: str | None = None,
     ) -> str:
         """Start an orchestration and return its instance id.
 
@@ -103,15 +165,50 @@ class DurableOrchestrationClient:
             orchestration_function_name: the orchestrator's name, or the decorated function.
             instance_id: the id to give it, or None for a new one.
             client_input: its input: JSON, or an object with `to_json`.
-            version: its version.
+            version: its version, or None for the host's `defaultVersion`.
+            start_at: not before this time; without a zone it is UTC.
+            tags: what it and its children are labelled with.
+            policy: what to do if an instance of that id has not ended: `reject` raises, `ignore` leaves it alone and
+                returns its id, `replace` puts the new one in its place; None for what host.json says, or `reject`.
+            request_id: the same for every attempt of one request, so that a repeat finds what the first one started.
 
         Raises:
             TypeError: the input cannot be written as JSON.
+            ValueError: there is no such policy.
             DurableClientError: there is no such orchestrator, the id breaks a rule, or an instance has it.
         """
         name = orchestrator_name(orchestration_function_name)
         with _official_errors():
-            return await self._hub.start(name, _encoded(client_input), instance_id=instance_id, version=version)
+            return await self._hub.start(
+                name,
+                _encoded(client_input),
+                instance_id=instance_id,
+                version=version,
+                start_at=utc_time(start_at),
+                tags=tags,
+                policy=None if policy is None else StartPolicy(policy),
+                request_id=request_id,
+            )
+
+    async def restart(
+        self, instance_id: str, restart_with_new_instance_id: bool = True, *, request_id: str | None = None
+    ) -> str:
+        """Start an orchestration anew with the name, input, version and tags of an instance; returns the new one's id.
+
+        Args:
+            instance_id: the instance's.
+            restart_with_new_instance_id: under a new id; otherwise under its own, once it has ended.
+            request_id: the same for every attempt of one request, so that a repeat finds what the first one started.
+
+        Raises:
+            DurableClientError: there is no such instance, or it has not ended and keeps its id.
+        """
+        with _official_errors(instance_id):
+            return await self._hub.restart(
+                instance_id, new_instance_id=restart_with_new_instance_id, request_id=request_id
+            )
+
+    # ------------------------------------------------------------------ watch
 
     async def get_status(
         self,
@@ -138,6 +235,57 @@ class DurableOrchestrationClient:
             history = history_view(events, show_input=True, show_output=show_history_output)
         return _status(instance, history)
 
+    async def get_status_all(self) -> list[DurableOrchestrationStatus]:
+        """The status of every instance, in order of creation."""
+        return [status async for status in self.iter_status()]
+
+    async def get_status_by(
+        self,
+        created_time_from: datetime | None = None,
+        created_time_to: datetime | None = None,
+        runtime_status: StatusFilter | None = None,
+        instance_id_prefix: str | None = None,
+    ) -> list[DurableOrchestrationStatus]:
+        """The status of every instance that all filters let through, in order of creation.
+
+        Args:
+            created_time_from: created then or later; without a zone it is UTC.
+            created_time_to: created then or earlier; likewise.
+            runtime_status: in one of these statuses; None, or none of them, for all.
+            instance_id_prefix: with an id that begins so.
+
+        Raises:
+            ValueError: there is no such status.
+        """
+        filters = (created_time_from, created_time_to, runtime_status, instance_id_prefix)
+        return [status async for status in self.iter_status(*filters)]
+
+    async def iter_status(
+        self,
+        created_time_from: datetime | None = None,
+        created_time_to: datetime | None = None,
+        runtime_status: StatusFilter | None = None,
+        instance_id_prefix: str | None = None,
+    ) -> AsyncIterator[DurableOrchestrationStatus]:
+        """The same as `get_status_by`, one by one: a long list begins at once, and is never held as a whole."""
+        query = _query(created_time_from, created_time_to, runtime_status, instance_id_prefix)
+        async for instance in self._hub.instances(query):
+            yield _status(instance, None)
+
+    async def count_by_status(
+        self,
+        created_time_from: datetime | None = None,
+        created_time_to: datetime | None = None,
+        runtime_status: StatusFilter | None = None,
+        instance_id_prefix: str | None = None,
+    ) -> dict[OrchestrationRuntimeStatus, int]:
+        """How many instances the filters of `get_status_by` let through, by status; counted where they are kept."""
+        query = _query(created_time_from, created_time_to, runtime_status, instance_id_prefix)
+        counts = await self._hub.count(query)
+        return {OrchestrationRuntimeStatus(status.value): number for status, number in counts.items()}
+
+    # ------------------------------------------------------------------ steer
+
     async def raise_event(
         self,
         instance_id: str,
@@ -145,6 +293,8 @@ class DurableOrchestrationClient:
         event_data: Any = None,
         task_hub_name: str | None = None,
         connection_name: str | None = None,
+        *,
+        request_id: str | None = None,
     ) -> None:
         """Send an external event to an instance.
 
@@ -154,6 +304,7 @@ class DurableOrchestrationClient:
             event_data: what `wait_for_external_event` gives the orchestrator.
             task_hub_name: must be the app's own; another is not reached.
             connection_name: likewise.
+            request_id: the same for every attempt of one request, so that a repeat does not send the event again.
 
         Raises:
             ValueError: the name is empty.
@@ -163,20 +314,100 @@ class DurableOrchestrationClient:
         if not event_name:
             raise ValueError("event_name must be a non-empty string.")
         with _official_errors():
-            await self._hub.raise_event(instance_id, event_name, _encoded(event_data))
+            await self._hub.raise_event(instance_id, event_name, _encoded(event_data), request_id=request_id)
 
-    async def terminate(self, instance_id: str, reason: str | None = None) -> None:
+    async def terminate(self, instance_id: str, reason: str | None = None, *, recursive: bool = False) -> None:
         """End an instance without running its code again; nothing happens if it has ended already.
+
+        Args:
+            instance_id: the instance's.
+            reason: becomes its output.
+            recursive: end the sub-orchestrations that it is waiting for, too, and theirs.
 
         Raises:
             DurableClientError: there is no such instance.
         """
+        with _official_errors(instance_id), suppress(InstanceFinishedError):
+            await self._hub.terminate(instance_id, reason, recursive=recursive)
+
+    async def suspend(self, instance_id: str, reason: str | None = None) -> None:
+        """Halt an instance: until it is resumed, its code sees nothing of what happens.
+
+        Nothing happens if it is suspended already, or has ended.
+
+        Raises:
+            DurableClientError: there is no such instance.
+        """
+        with _official_errors(instance_id), suppress(InstanceFinishedError):
+            await self._hub.suspend(instance_id, reason)
+
+    async def resume(self, instance_id: str, reason: str | None = None) -> None:
+        """Let a suspended instance go on; nothing happens if it is not suspended, or has ended.
+
+        Raises:
+            DurableClientError: there is no such instance.
+        """
+        with _official_errors(instance_id), suppress(InstanceFinishedError):
+            await self._hub.resume(instance_id, reason)
+
+    async def rewind(
+        self,
+        instance_id: str,
+        reason: str | None = None,
+        task_hub_name: str | None = None,
+        connection_name: str | None = None,
+    ) -> None:
+        """Let a failed instance try again from where it failed.
+
+        Args:
+            instance_id: the instance's.
+            reason: stands in its history.
+            task_hub_name: must be the app's own; another is not reached.
+            connection_name: likewise.
+
+        Raises:
+            DurableClientError: there is no such instance, or it has not failed.
+        """
+        with _official_errors():
+            await self._hub.rewind(instance_id, reason)
+
+    # ------------------------------------------------------------------ purge
+
+    async def purge_instance_history(self, instance_id: str, *, recursive: bool = False) -> PurgeHistoryResult:
+        """Remove an instance that has ended, with its history; of any other, and of none, nothing is removed.
+
+        Args:
+            instance_id: the instance's.
+            recursive: remove its sub-orchestrations that have ended, too, and theirs.
+        """
         try:
-            await self._hub.terminate(instance_id, reason)
-        except InstanceFinishedError:
-            pass
-        except InstanceNotFoundError as error:
-            raise DurableClientError(f"No instance with ID '{instance_id}' found.") from error
+            return PurgeHistoryResult(await self._hub.purge(instance_id, recursive=recursive))
+        except (InstanceNotFoundError, InstanceNotFinishedError):
+            return PurgeHistoryResult(0)
+
+    async def purge_instance_history_by(
+        self,
+        created_time_from: datetime | None = None,
+        created_time_to: datetime | None = None,
+        runtime_status: StatusFilter | None = None,
+        *,
+        recursive: bool = False,
+    ) -> PurgeHistoryResult:
+        """Remove the instances that have ended and that all filters let through; it can be repeated if interrupted.
+
+        Args:
+            created_time_from: created then or later; without a zone it is UTC.
+            created_time_to: created then or earlier; likewise.
+            runtime_status: ended in one of these ways; None, or none of them, for all.
+            recursive: remove their sub-orchestrations that have ended, too, and theirs.
+
+        Raises:
+            ValueError: `created_time_from` is missing, or a status is none of those that instances end in.
+        """
+        if created_time_from is None:
+            raise ValueError("created_time_from is required when purging instance history")
+        query = _query(created_time_from, created_time_to, runtime_status, None)
+        return PurgeHistoryResult(await self._hub.purge_by(query, recursive=recursive))
 
     # ------------------------------------------------------------------ answers to HTTP requests
 
@@ -249,87 +480,6 @@ class DurableOrchestrationClient:
 
     # ------------------------------------------------------------------ not yet
 
-    async def get_status_all(self) -> list[DurableOrchestrationStatus]:
-        """The status of all instances.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise not_yet("client.get_status_all")
-
-    async def get_status_by(
-        self,
-        created_time_from: datetime | None = None,
-        created_time_to: datetime | None = None,
-        runtime_status: list[OrchestrationRuntimeStatus] | None = None,
-        instance_id_prefix: str | None = None,
-    ) -> list[DurableOrchestrationStatus]:
-        """The status of all instances that a filter lets through.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise not_yet("client.get_status_by")
-
-    async def suspend(self, instance_id: str, reason: str | None = None) -> None:
-        """Halt an instance.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise not_yet("client.suspend")
-
-    async def resume(self, instance_id: str, reason: str | None = None) -> None:
-        """Let a suspended instance go on.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise not_yet("client.resume")
-
-    async def rewind(
-        self,
-        instance_id: str,
-        reason: str | None = None,
-        task_hub_name: str | None = None,
-        connection_name: str | None = None,
-    ) -> None:
-        """Let a failed instance try again from where it failed.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise not_yet("client.rewind")
-
-    async def restart(self, instance_id: str, restart_with_new_instance_id: bool = True) -> str:
-        """Start an instance anew with the input that it had.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise not_yet("client.restart")
-
-    async def purge_instance_history(self, instance_id: str) -> PurgeHistoryResult:
-        """Remove an instance that has ended.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise not_yet("client.purge_instance_history")
-
-    async def purge_instance_history_by(
-        self,
-        created_time_from: datetime | None = None,
-        created_time_to: datetime | None = None,
-        runtime_status: list[OrchestrationRuntimeStatus] | None = None,
-    ) -> PurgeHistoryResult:
-        """Remove the instances that have ended and that a filter lets through.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise not_yet("client.purge_instance_history_by")
-
     async def read_entity_state(
         self, entityId: EntityId, task_hub_name: str | None = None, connection_name: str | None = None
     ) -> EntityStateResponse:
@@ -361,18 +511,50 @@ def _encoded(value: Any) -> str | None:
 
 
 @contextmanager
-def _official_errors() -> Generator[None]:
-    """The texts of these errors are the official ones, but apps expect no class of ours."""
+def _official_errors(not_found: str | None = None) -> Generator[None]:
+    """The texts of these errors are the official ones, but apps expect no class of ours.
+
+    Args:
+        not_found: id of an instance, for operations that quote it when there is none.
+    """
     try:
         yield
+    except InstanceNotFoundError as error:
+        raise DurableClientError(
+            str(error) if not_found is None else f"No instance with ID '{not_found}' found."
+        ) from error
     except (
         InstanceExistsError,
         InstanceFinishedError,
-        InstanceNotFoundError,
+        InstanceNotFailedError,
         InvalidInstanceIdError,
         UnknownFunctionError,
     ) as error:
         raise DurableClientError(str(error)) from error
+
+
+def _query(
+    created_time_from: datetime | None,
+    created_time_to: datetime | None,
+    runtime_status: StatusFilter | None,
+    instance_id_prefix: str | None,
+) -> InstanceQuery:
+    return InstanceQuery(
+        statuses=_statuses(runtime_status),
+        created_from=utc_time(created_time_from),
+        created_to=utc_time(created_time_to),
+        prefix=instance_id_prefix or None,
+        limit=_PAGE_SIZE,
+    )
+
+
+def _statuses(filter: StatusFilter | None) -> frozenset[RuntimeStatus] | None:
+    if filter is None:
+        return None
+    asked = (filter,) if isinstance(filter, OrchestrationRuntimeStatus | str) else filter
+    names = {OrchestrationRuntimeStatus(each).value for each in asked}
+    # Of the official statuses, instances here are never in two: then there is nothing to find.
+    return frozenset(each for each in RuntimeStatus if each.value in names) if names else None
 
 
 def _status(instance: Instance, history: list[dict[str, Any]] | None) -> DurableOrchestrationStatus:

@@ -26,7 +26,7 @@ class DurableEntityContext:
 
 
 class Entity:
-    """Runs an entity function."""
+    """Runs an entity function, `fn`."""
 
     def __init__(self, fn: EntityFunction) -> None:
         self.fn = fn
@@ -41,7 +41,7 @@ class Entity:
 
     @classmethod
     def create(cls, fn: EntityFunction) -> Callable[[Any], str]:
-        """The function as the host calls it; the user's function is its attribute `entity_function`."""
+        """The function as the host calls it; the user's function, `fn`, is its attribute `entity_function`."""
         entity = cls(fn)
 
         def handle(context: Any) -> str:

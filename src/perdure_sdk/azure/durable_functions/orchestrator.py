@@ -19,14 +19,15 @@ class Orchestrator:
 
     Args:
         activity_func: the function; the name is the official one.
+        input_type: what `context.get_input()` expects.
     """
 
-    def __init__(self, activity_func: OrchestratorFunction, input_type: type | None = None) -> None:
+    def __init__(self, activity_func: OrchestratorFunction, input_type: Any = None) -> None:
         self.fn = activity_func
         self._input_type = input_type
 
     def handle(self, context: OrchestrationCursor | DurableOrchestrationContext | object) -> Any:
-        """Start the function for a running orchestration: the generator, coroutine or result that it returns.
+        """Start the function for the orchestration `context`: the generator, coroutine or result that it returns.
 
         Raises:
             NotImplementedError: `context` is the JSON text that the official host sends.
@@ -40,10 +41,14 @@ class Orchestrator:
                 raise not_yet("the JSON protocol of the official host")
 
     @classmethod
-    def create(cls, fn: OrchestratorFunction, input_type: type | None = None) -> Callable[[Any], Any]:
+    def create(cls, fn: OrchestratorFunction, input_type: Any = None) -> Callable[[Any], Any]:
         """The function as the host calls it, with a running orchestration as its only argument.
 
         The result has the user's function as attribute `orchestrator_function`.
+
+        Args:
+            fn: the user's function.
+            input_type: what `context.get_input()` expects.
         """
         orchestrator = cls(fn, input_type)
 

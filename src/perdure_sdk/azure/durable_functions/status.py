@@ -43,8 +43,8 @@ class DurableOrchestrationStatus:
     ) -> None:
         self._name = name
         self._instance_id = instanceId
-        self._created_time = _time(createdTime)
-        self._last_updated_time = _time(lastUpdatedTime)
+        self._created_time = utc_time(createdTime)
+        self._last_updated_time = utc_time(lastUpdatedTime)
         self._input = input
         self._output = output
         self._runtime_status = None if runtimeStatus is None else OrchestrationRuntimeStatus(runtimeStatus)
@@ -55,7 +55,7 @@ class DurableOrchestrationStatus:
 
     @classmethod
     def from_json(cls, json_obj: dict[str, Any] | str | None) -> DurableOrchestrationStatus:
-        """The status in an answer of the management API; a text instead of it becomes `message`."""
+        """The status that `json_obj`, an answer of the management API, shows; a text becomes `message`."""
         return cls(message=json_obj) if isinstance(json_obj, str) else cls(**(json_obj or {}))
 
     def __bool__(self) -> bool:
@@ -140,7 +140,7 @@ class PurgeHistoryResult:
 
     @classmethod
     def from_json(cls, json_obj: dict[str, Any]) -> PurgeHistoryResult:
-        """The number in an answer of the management API."""
+        """The number in `json_obj`, an answer of the management API."""
         return cls(**json_obj)
 
     @property
@@ -167,7 +167,8 @@ class EntityStateResponse:
         return self._entity_state
 
 
-def _time(value: str | datetime | None) -> datetime | None:
+def utc_time(value: str | datetime | None) -> datetime | None:
+    """The time in UTC; one without a zone is taken for that already, as the official SDK takes it."""
     if value is None:
         return None
     time = datetime.fromisoformat(value) if isinstance(value, str) else value

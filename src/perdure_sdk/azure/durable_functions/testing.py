@@ -7,7 +7,7 @@ from typing import Any
 
 
 def orchestrator_generator_wrapper(generator: Generator[Any, Any, Any]) -> Generator[Any, None, None]:
-    """Drive an orchestrator whose calls are mocked.
+    """Drive an orchestrator whose calls are mocked; `generator` is what it returns.
 
     Yields each task that the orchestrator yields, and goes on with the task's `result`; an exception from reading
     `result` is raised inside the orchestrator. Last, yields what the orchestrator returns.

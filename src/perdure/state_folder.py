@@ -1,11 +1,12 @@
 """What perdure keeps beside an app: its default store, and the note that tells where the running host is.
 
-The command line reads what the host writes, so this module knows neither the SDK nor a server.
+The command line and other programs read what the host writes, so this module knows neither the SDK nor a server.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import msgspec
@@ -76,6 +77,11 @@ class StateFolder:
         except (OSError, msgspec.MsgspecError):
             return None
 
+    def running_host(self) -> HostNote | None:
+        """The host that left the note, unless its process is gone; whether it answers is for its caller to try."""
+        host = self.read_note()
+        return host if host is not None and host.url.startswith("http://") and _is_alive(host.pid) else None
+
     def remove_note(self) -> None:
         """Say nothing more about a host; harmless when repeated."""
         self._note.unlink(missing_ok=True)
@@ -94,3 +100,15 @@ def absolute_store_url(url: str) -> str:
     """The URL that means the same in every current folder."""
     file = store_file(url)
     return url if file is None else f"sqlite:{file}"
+
+
+def _is_alive(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # a signal cannot ask there, it kills; whether the host answers decides
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return pid > 0

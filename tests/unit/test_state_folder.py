@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perdure.errors import AppError
-from perdure.host.state_folder import HostNote, StateFolder, absolute_store_url, store_file
+from perdure.state_folder import HostNote, StateFolder, absolute_store_url, store_file
 
 
 def test_a_note_is_read_as_it_was_written_until_it_is_removed(tmp_path: Path):
@@ -59,7 +59,7 @@ def test_a_url_that_names_no_file_stays_as_it_is(url: str):
 def test_the_command_line_reads_the_folder_without_loading_a_server_or_the_sdk():
     look = """
 import sys
-import perdure.host.state_folder
+import perdure.state_folder
 print([each for each in sys.modules if each.split(".")[0] in ("azure", "starlette", "uvicorn", "sqlite3", "asyncio")])
 """
 

@@ -1,0 +1,70 @@
+"""What is left of a failed execution's history when its failures are taken out.
+
+Rule 1: the code itself says what depends on a failure: it is run again over the history without it, and whatever it
+        then does not do any more goes too. So retries, timers and compensations need no rules of their own.
+Rule 2: what is kept is a legal history in its original order; numbers of decisions keep ascending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from perdure.core.cursor import OrchestrationCursor
+from perdure.core.events import (
+    DecisionEvent,
+    ExecutionCompleted,
+    HistoryEvent,
+    OrchestratorCompleted,
+    OrchestratorStarted,
+    SubOrchestrationInstanceFailed,
+    TaskFailed,
+)
+
+Failure = TaskFailed | SubOrchestrationInstanceFailed
+
+
+def rewound(
+    history: Sequence[HistoryEvent], new_cursor: Callable[[], OrchestrationCursor]
+) -> tuple[OrchestrationCursor, list[HistoryEvent]]:
+    """The history to go on from, and a cursor that stands at its end.
+
+    Failures are hidden, the latest first, until the code no longer fails. If it fails without any, it fails by itself:
+    then nothing is taken out, as the code may yet be corrected. Of a call with a retry policy the first attempt is
+    hidden, so that it has all its attempts before it again.
+
+    Args:
+        history: of the failed execution.
+        new_cursor: makes a cursor at the beginning.
+    """
+    past: Sequence[HistoryEvent] = [event for event in history if not isinstance(event, ExecutionCompleted)]
+    hidden: set[int] = set()
+    while True:
+        cursor = new_cursor()
+        kept = cursor.retrace(past, hidden)
+        new_number = min(cursor.pending_ids, default=None)
+        if new_number is not None and any(_is_beyond(event, new_number) for event in kept):
+            past = [event for event in past if not _is_beyond(event, new_number)]
+        else:
+            failed = [event.task_id for event in kept if isinstance(event, Failure)]
+            if cursor.failure is None:
+                return cursor, _without_idle_episodes(kept)
+            if not failed:
+                return cursor, [event for event in history if not isinstance(event, ExecutionCompleted)]
+            first = cursor.first_attempt(failed[-1])
+            hidden.add(first if first in failed else failed[-1])
+        cursor.close()
+
+
+def _is_beyond(event: HistoryEvent, number: int) -> bool:
+    return isinstance(event, DecisionEvent) and event.event_id > number
+
+
+def _without_idle_episodes(events: Iterable[HistoryEvent]) -> list[HistoryEvent]:
+    """The events without the episodes of which nothing is left."""
+    kept: list[HistoryEvent] = []
+    for event in events:
+        if isinstance(event, OrchestratorCompleted) and kept and isinstance(kept[-1], OrchestratorStarted):
+            kept.pop()
+        else:
+            kept.append(event)
+    return kept

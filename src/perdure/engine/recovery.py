@@ -1,0 +1,94 @@
+"""Activities that a crash interrupted, one of which may have caused it.
+
+Rule 1: whatever is begun again is counted first, durably; so an activity that kills its host uses its dispatches up.
+Rule 2: what has been begun often runs while nothing else of its kind does: only the culprit is counted on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from perdure.core.failures import FailureDetails
+from perdure.core.records import ActivityTask, Lease
+from perdure.engine.executor import ActivityResult, Failed
+from perdure.engine.settings import Settings
+from perdure.engine.store import PartitionStore
+
+
+class Recovery:
+    """Begins interrupted activities anew: most at once, the suspects one by one, and those that used all up never.
+
+    Args:
+        start: has activities run.
+        finish: takes the result of one that is not run.
+    """
+
+    def __init__(
+        self,
+        store: PartitionStore,
+        settings: Settings,
+        start: Callable[[Sequence[ActivityTask]], None],
+        finish: Callable[[ActivityTask, ActivityResult], None],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._start = start
+        self._finish = finish
+        self._suspects: deque[tuple[Lease, ActivityTask]] = deque()
+        self._running: str | None = None
+
+    async def begin(self, lease: Lease, tasks: Sequence[ActivityTask]) -> None:
+        """Begin activities anew that the last holder of a partition may have been running when it died.
+
+        Raises:
+            StoreUnavailableError: they could not be counted, and are not begun.
+        """
+        waiting = {task.activity_id for _, task in self._suspects}
+        tasks = [task for task in tasks if task.activity_id not in waiting]
+        if not tasks:
+            return
+        counts = await self._store.dispatches(lease, tasks)
+        alone = self._settings.dispatches_alone
+        trusted = [task for task, count in zip(tasks, counts, strict=True) if count < alone]
+        self._suspects += [(lease, task) for task, count in zip(tasks, counts, strict=True) if count >= alone]
+        if trusted:
+            await self._store.dispatch(lease, trusted)
+            self._start(trusted)
+        await self.go_on()
+
+    async def go_on(self) -> None:
+        """Begin the next suspect, if none is running."""
+        while self._running is None and self._suspects:
+            lease, task = self._suspects.popleft()
+            self._running = task.activity_id
+            try:
+                (count,) = await self._store.dispatch(lease, [task])
+            except BaseException:
+                self._running = None
+                raise
+            if count <= self._settings.dispatches_max:
+                self._start([task])
+                return
+            self._running = None
+            self._finish(task, Failed(_poison(task, self._settings.dispatches_max)))
+
+    def ended(self, activity_id: str) -> bool:
+        """An activity has ended; whether the next suspect may `go_on`."""
+        if activity_id != self._running:
+            return False
+        self._running = None
+        return bool(self._suspects)
+
+    def dropped(self, lease: Lease) -> None:
+        """A lease is gone: the suspects among its activities are another holder's."""
+        self._suspects = deque((each, task) for each, task in self._suspects if each is not lease)
+
+
+def _poison(task: ActivityTask, dispatches: int) -> FailureDetails:
+    return FailureDetails(
+        "PoisonMessage",
+        f"Activity '{task.name}' was begun {dispatches} times, and each time its host died before it ended. It is not "
+        "begun again: find out what it does to the process (memory, native code, os._exit).",
+        is_non_retriable=True,
+    )
