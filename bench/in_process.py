@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from meter import Meter
 
@@ -124,7 +124,11 @@ def engine(url: str) -> Iterator[EngineThread]:
 @cache
 def app() -> LoadedApp:
     """The bench's app, loaded as a host loads it."""
-    return load_app(APP, os.environ, "api", None)
+    return load_app(APP, os.environ, "api", None, "bench", _no_client)
+
+
+def _no_client() -> NoReturn:
+    raise AssertionError("the bench's activities ask for no client")
 
 
 def ticks() -> list[float]:

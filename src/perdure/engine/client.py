@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,13 @@ from perdure.core.state import derived_id
 from perdure.engine.crossing import Crossing
 from perdure.engine.requests import Count, Create, History, Operation, Purge, Query, Request, Send, Unwatch, Watch
 from perdure.errors import (
+    HostStoppedError,
     InstanceExistsError,
     InstanceFinishedError,
     InstanceNotFailedError,
     InstanceNotFinishedError,
     InstanceNotFoundError,
+    StoreUnavailableError,
     UnknownFunctionError,
 )
 
@@ -49,6 +52,9 @@ if TYPE_CHECKING:
 PAGE_SIZE = 500
 
 SteeringEvent = EventRaised | ExecutionTerminated | ExecutionSuspended | ExecutionResumed | ExecutionRewound
+
+# Seconds between looks at an instance that is being rewound: mostly one or two are enough.
+REWIND_LOOKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class TaskHubClient:
@@ -294,14 +300,29 @@ class TaskHubClient:
     async def rewind(self, instance_id: str, reason: str | None = None, *, request_id: str | None = None) -> None:
         """Let a failed instance try again from where it failed.
 
+        Where a host runs it, this returns when it does try again, so that a `wait` that follows does not find the old
+        failure; without a host at once, and after `REWIND_LOOKS` in any case.
+
         Raises:
             InstanceNotFoundError: no such instance.
             InstanceNotFailedError: the instance is doing something else than having failed.
         """
         _check_texts(reason=reason)
+        failed = await self.get(instance_id)
         status = await self._send(instance_id, ExecutionRewound(self._engine.clock.now(), reason), request_id)
         if status is not RuntimeStatus.FAILED:
             raise InstanceNotFailedError(instance_id, status)
+        if failed is not None and self._engine.runs_code:
+            with suppress(StoreUnavailableError, HostStoppedError):  # it is durable, whether it can be seen or not
+                await self._has_left(failed)
+
+    async def _has_left(self, failed: Instance) -> None:
+        """Look until the instance is no longer as it was when it had failed."""
+        for pause in REWIND_LOOKS:
+            now = await self.get(failed.instance_id)
+            if now is None or (now.status, now.updated_at) != (failed.status, failed.updated_at):
+                return
+            await asyncio.sleep(pause)
 
     async def _steer(self, instance_id: str, event: SteeringEvent, request_id: str | None) -> None:
         status = await self._send(instance_id, event, request_id)

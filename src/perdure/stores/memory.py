@@ -97,11 +97,12 @@ class MemoryStore:
     async def changed(self, timeout: timedelta) -> None:
         """Return as soon as something is stored that a host may not know of, or after `timeout`.
 
-        What was stored since the same task last returned from here counts too: it may have been busy meanwhile.
+        What was stored since the same task last returned from here counts too: it may have been busy meanwhile. The
+        first time, everything does.
         """
         task = asyncio.current_task()
         assert task is not None, "only a task can wait"
-        if self._seen.get(task, self._changes) == self._changes:
+        if self._seen.get(task, 0) == self._changes:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters[waiter] = None
             try:
