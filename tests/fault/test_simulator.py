@@ -27,10 +27,20 @@ MUST_BE_REACHED = {
     "event discarded",
     "failed",
     "lease lost",
+    "poison",
+    "purged",
+    "replaced child answers",
     "replaced while running",
+    "rewound",
+    "scheduled start",
     "stale",
     "start repeated",
+    "suspended",
     "terminated",
+    "terminated with its parent",
+    "told",
+    "tried again",
+    "wrong version",
 }
 
 DIGESTS = """

@@ -53,7 +53,7 @@ def instance(**fields: object) -> Instance:
         "status": RuntimeStatus.PENDING,
         "created_at": NOW,
         "updated_at": NOW,
-        "created_by": "request",
+        "created_by": EXECUTION,
     }
     return Instance(**(row | fields))
 

@@ -123,7 +123,7 @@ class RuntimeState:
         replies: list[Message] = []
         stamp = now if automaton.stamp is None else max(now, automaton.stamp)
         is_terminated, is_suspended = False, automaton.is_suspended
-        is_due = instance.start_at is None or instance.start_at <= now
+        is_due = instance.start_at is None or instance.start_at <= now or instance.execution_id != instance.created_by
         for message in mail:
             event = message.event
             task_id: int | None = getattr(event, "task_id", None)

@@ -147,23 +147,38 @@ class Clients:
             in_the_way = await self._store.create(starts)
         except StoreUnavailableError as error:
             self._not_expected((start.message for start in starts), holders)
+            for instance_id in self._answered():
+                self._wake(instance_id)
             for request, _ in creates:
                 request.reply(error)
+            self._holder.signal()
             return
-        finally:
-            unseen, self._creating = self._creating, set()
-            self._create_next()
+        unseen = self._answered()
         reading: dict[int, Partition] = {}
         for (request, create), existing, holder in zip(creates, in_the_way, holders, strict=True):
             start = create.start
             if existing is None:
                 self._created(start, is_new=start.instance.instance_id in unseen and not create.may_repeat)
+            elif start.instance.instance_id in unseen:
+                self._wake(start.instance.instance_id)
             if start.message is not None:
                 reading |= self._stored(start.message, holder, is_taken=existing is None, may_repeat=create.may_repeat)
             request.reply(existing)
         for partition in reading.values():
             self._spawn(self._holder.read_again(partition), ())
         self._holder.signal()
+
+    def _answered(self) -> set[str]:
+        """The store has answered; returns the instances asked for of which nothing was seen meanwhile."""
+        unseen, self._creating = self._creating, set()
+        self._create_next()
+        return unseen
+
+    def _wake(self, instance_id: str) -> None:
+        """Go on with an instance that is not a new one: a lease taken meanwhile has left it to whoever was creating."""
+        partition = self._holder.partition_of(instance_id)
+        if partition is not None:
+            partition.wake(instance_id)
 
     def _created(self, start: Start, *, is_new: bool) -> None:
         """Begin an instance's session, if it starts at once; if it may have begun already, look where it stands."""

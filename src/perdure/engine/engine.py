@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from perdure.core.actions import CompleteOrchestration
-from perdure.core.events import HistoryEvent, TaskCompleted, TaskFailed
+from perdure.core.events import ExecutionCompleted, HistoryEvent, TaskCompleted, TaskFailed
 from perdure.core.failures import FailureDetails
 from perdure.core.records import (
     ActivityTask,
@@ -36,6 +36,7 @@ from perdure.engine.executor import (
     Executor,
     FunctionNames,
     OrchestratorRequest,
+    RewindResult,
 )
 from perdure.engine.ids import new_id
 from perdure.engine.partition import Partition, Released, WorkItem
@@ -484,6 +485,13 @@ class Engine:
         episode = state.accept(partition.mail_of(item.instance_id), now)
         if episode.is_early or (self._is_versioned and not self._may_run(state, episode)):
             partition.park(item.instance_id)
+            self.forget(item.instance_id)
+            return None
+        if past is None and episode.dropped and not episode.events:
+            # A session in memory may be of an instance that another host's client has replaced: no checkpoint would
+            # tell, and what the session drops may be for the successor.
+            partition.look_again(item.instance_id)
+            self.forget(item.instance_id)
             return None
         if episode.dropped:
             self.counters.drop(episode.dropped)
@@ -527,7 +535,7 @@ class Engine:
         """
         assert self._executor is not None, "an engine without an executor holds no partitions"
         try:
-            result = self._executor.rewind(self._request(state, past, episode.events))
+            result = self._rewound(self._executor, state, episode, past)
             called = state.open_children(result.kept)
             stored = await self._store.load_instances(called) if called else ()
             if partition.is_dropped:
@@ -544,6 +552,17 @@ class Engine:
             raise
         except Exception as error:
             self._quarantine(partition, state.instance.instance_id, repr(error))
+
+    def _rewound(
+        self, executor: Executor, state: RuntimeState, episode: Episode, past: Sequence[HistoryEvent]
+    ) -> RewindResult:
+        """What a failed execution can go on from; one whose version must not run here fails again as it was."""
+        versioning, version = self._settings.versioning, state.instance.version
+        if versioning.accepts(version):
+            return executor.rewind(self._request(state, past, episode.events))
+        kept = [event for event in past if not isinstance(event, ExecutionCompleted)]
+        again = _version_mismatch(state, versioning.mismatch(version))
+        return RewindResult(kept, (again,), state.instance.custom_status, frozenset())
 
     def _may_run(self, state: RuntimeState, episode: Episode) -> bool:
         """Whether the instance's version is one for this host, or it fails or ends if it is not."""

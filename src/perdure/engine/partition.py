@@ -87,6 +87,7 @@ class Partition:
         self._forgettable: set[str] = set()
         self._expected: set[str] = set()
         self._unread: set[str] = set()  # left to the store, and no walk has begun since
+        self._left: set[str] = set()  # instances whose mail that is: none of theirs is taken in before it
         self._is_behind = False  # there is, or was when the walk under way began, such mail
         self._early: list[Message] = []  # handed over, and to come after what is still to be read
         self._results: set[str] = set()
@@ -105,15 +106,17 @@ class Partition:
     def receive(self, mail: Iterable[Message], now: datetime) -> None:
         """Take in mail that the store holds, due or not; what is known already is ignored."""
         for message in mail:
-            if message.message_id in self._held:
-                continue
-            self._held.add(message.message_id)
-            if message.deliver_at is not None and message.deliver_at > now:
-                self._timer_count += 1
-                self._timer_ids.add(message.message_id)
-                heappush(self._timers, (message.deliver_at, self._timer_count, message))
-            else:
-                self._deliver(message)
+            if message.message_id not in self._held and message.instance_id not in self._left:
+                self._take_in(message, now)
+
+    def _take_in(self, message: Message, now: datetime) -> None:
+        self._held.add(message.message_id)
+        if message.deliver_at is not None and message.deliver_at > now:
+            self._timer_count += 1
+            self._timer_ids.add(message.message_id)
+            heappush(self._timers, (message.deliver_at, self._timer_count, message))
+        else:
+            self._deliver(message)
 
     def expect(self, message_id: str) -> None:
         """A client here has this message stored; until `handed_over` says so, a walk may find it first."""
@@ -124,9 +127,15 @@ class Partition:
         self._expected.discard(message_id)
 
     def hand_over(self, message: Message, now: datetime) -> None:
-        """Take in mail that was stored from here. It must not overtake what a walk has yet to read."""
+        """Take in mail that was stored from here. It must not overtake what a walk has yet to read.
+
+        Carried mail does: the next generation begins with it, and begins at once.
+        """
         self._expected.discard(message.message_id)
-        if self.is_open and not self._is_behind:
+        if message.is_carried:
+            if message.message_id not in self._held:
+                self._take_in(message, now)
+        elif self.is_open and not self._is_behind:
             self.receive((message,), now)
         else:
             self._early.append(message)
@@ -146,6 +155,7 @@ class Partition:
         """A walk through all due mail begins: what was consumed before cannot come up in it."""
         self._held -= self._unread
         self._unread = set()
+        self._left = set()
         self._forgettable |= self._consumed
         self._consumed = set()
 
@@ -288,6 +298,12 @@ class Partition:
         if instance_id in self._mail or instance_id in self._woken:
             self._make_ready(instance_id)
 
+    def look_again(self, instance_id: str) -> None:
+        """End the instance's session and process the same mail with a new one, from the store."""
+        self.sessions.pop(instance_id, None)
+        self._mail[instance_id] = [*self._busy.pop(instance_id), *self._mail.get(instance_id, ())]
+        self._make_ready(instance_id)
+
     def deliver_again(self, mail: Iterable[Message]) -> None:
         """Mail that an episode has left over is for the next."""
         for message in mail:
@@ -387,7 +403,9 @@ class Partition:
         self._replace_mail(instance_id, [message for message in mail if not message.is_stored])
 
     def _leave_to_store(self, mail: Sequence[Message]) -> None:
-        self._unread.update(message.message_id for message in mail if message.is_stored)
+        stored = [message for message in mail if message.is_stored]
+        self._unread.update(message.message_id for message in stored)
+        self._left.update(message.instance_id for message in stored)
         self._is_behind = self._is_behind or bool(self._unread)
 
     # ------------------------------------------------------------------ mail of one instance

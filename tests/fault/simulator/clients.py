@@ -53,13 +53,23 @@ class Clients:
     Args:
         repeats: how often a request that was answered is made again under its name.
         name_starts: give every start a name. A start without one that comes late makes an instance that nobody knows.
+        versions: which to start instances in.
     """
 
     def __init__(
-        self, hosts: list[Host], oracle: Oracle, loop: ProcessLoop, rng: Random, *, repeats: float, name_starts: bool
+        self,
+        hosts: list[Host],
+        oracle: Oracle,
+        loop: ProcessLoop,
+        rng: Random,
+        *,
+        repeats: float,
+        name_starts: bool,
+        versions: tuple[str | None, ...],
     ) -> None:
         self.name_starts = name_starts
         self.repeats = repeats
+        self._versions = versions
         self.ledger: list[Entry] = []
         self._hosts = hosts
         self._oracle = oracle
@@ -111,13 +121,14 @@ class Clients:
         """Start an instance, again and again until there is an answer, or even after it if the request has a name."""
         request_id = self.new_id() if self.name_starts else self.maybe_id()
         given = text(first_input(program))
+        version = self._rng.choice(self._versions)
         while True:
             entry = await self.ask(
                 "start" if policy is not StartPolicy.IGNORE else "perhaps start",
                 instance_id,
                 request_id,
                 lambda client: client.start(
-                    ORCHESTRATOR, given, instance_id=instance_id, policy=policy, request_id=request_id
+                    ORCHESTRATOR, given, instance_id=instance_id, version=version, policy=policy, request_id=request_id
                 ),
                 sticky,
             )
@@ -196,7 +207,7 @@ class Clients:
 
     async def wait(self, instance_id: str) -> None:
         """Wait for an instance's end, elsewhere when the host dies."""
-        timeout = timedelta(seconds=self._rng.choice((0.5, 20.0, 600.0)))
+        timeout = timedelta(seconds=self._rng.choice((0.5, 20.0, 6000.0)))
         while True:
             entry = await self.ask("wait", instance_id, None, lambda client: client.wait(instance_id, timeout))
             if isinstance(entry.value, Instance):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextvars import Context
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -29,6 +30,8 @@ from perdure.core.records import (
 )
 from perdure.engine.store import Store
 from perdure.errors import StoreUnavailableError
+from perdure.stores.memory import MemoryStore
+from perdure.stores.sqlite import SqliteStore
 
 from .oracle import HostView, Oracle
 from .processes import ProcessLoop
@@ -68,6 +71,16 @@ def at_once(operation: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         return stop.value
     raise AssertionError("a store of the simulator must not wait inside an operation")
+
+
+def _still_stored(store: Store, message_ids: list[str]) -> list[str]:
+    """Which of these messages a store still has, for whomever."""
+    if isinstance(store, MemoryStore):
+        return [each for each in message_ids if each in store._mail]
+    assert isinstance(store, SqliteStore)
+    assert store._db is not None
+    select = store._db.execute
+    return [each for each in message_ids if select("select 1 from mail where id = ?", (each,)).fetchone()]
 
 
 class FaultyStore:
@@ -164,7 +177,7 @@ class FaultyStore:
     async def purge(self, instance_ids: Collection[str], now: datetime) -> frozenset[str]:
         def effect() -> frozenset[str]:
             purged = at_once(self._store.purge(instance_ids, now))
-            self._oracle.purging(instance_ids, now, purged)
+            self._oracle.purging(instance_ids, now, purged, partial(_still_stored, self._store))
             return purged
 
         return await self._call("purge", effect)

@@ -141,7 +141,7 @@ class Host:
     Attributes:
         engine, client, process: of the running incarnation, or of the last one.
         counters: of all incarnations.
-        settings: of the next incarnation.
+        settings, newer: of the next incarnation, and of some later one.
         died: called when it was killed by what it ran.
     """
 
@@ -159,7 +159,7 @@ class Host:
         self._loop = loop
         self._world = world
         self._rng = rng
-        self.settings = settings
+        self.settings = self.newer = settings
         self.died: Callable[[Host], None] = Host.boot
 
     @property
@@ -172,7 +172,9 @@ class Host:
         assert not self.is_up
         self.boots += 1
         process = self.process = Process(f"{self.name}#{self.boots}")
-        view = HostView(process.name, self.clock, {})
+        if self._rng.random() < 0.5:
+            self.settings = self.newer
+        view = HostView(process.name, self.clock, {}, self.settings.versioning.default)
         rng = Random(self._rng.random())
         store = FaultyStore(self._store, view, self._oracle, self.weather, self._loop, rng)
         self.executor = SimExecutor(

@@ -59,8 +59,15 @@ class Nemesis:
             host.clock.offset = timedelta()
             if host.process is not None and host.process.is_stopped:
                 self._loop.resume_process(host.process)
-            if not host.is_up:
+            if host.settings is not host.newer:
+                self._later(0.0, self._upgrade, host)
+            elif not host.is_up:
                 host.boot()
+
+    def _upgrade(self, host: Host) -> None:
+        host.crash()
+        host.settings = host.newer
+        host.boot()
 
     def _later(self, delay: float, what: Callable[..., object], *args: object) -> None:
         self._loop.call_later(delay, what, *args, context=Context())

@@ -8,7 +8,8 @@ carries the name of the invariant of our reliability notes (H1 to P2, D1), or on
     S2   a suspended instance takes no decision, and its row says so
     W1   a rewind takes out of a history what depends on its failures, and nothing else
     O1   a purge removes what has ended, whole, and nothing else
-    P4   who ends an instance and all below it ends them all
+    P4   who ends an instance and all below it ends them all, and no others
+    N    no instance runs on a host that is too old for it
     L4   leases do not churn, sessions are let go, mail is read in time
     L-A  activities run, and no more often than they need to
     Q    no instance is quarantined, and no engine dies
@@ -28,6 +29,7 @@ from perdure.core.automaton import EventAutomaton
 from perdure.core.codec import encode_event
 from perdure.core.events import (
     EventRaised,
+    EventSent,
     ExecutionResumed,
     ExecutionRewound,
     ExecutionStarted,
@@ -71,6 +73,7 @@ LATE_S = 30.0
 IDLE_S = 5.0
 
 Answer = SubOrchestrationInstanceCompleted | SubOrchestrationInstanceFailed
+NO_CHILD = ("InstanceAlreadyExists", "InstanceReplaced", "InstancePurged", "InstanceGone")
 STEERING = (ExecutionSuspended, ExecutionResumed, ExecutionRewound)
 
 
@@ -100,6 +103,7 @@ class Execution(Struct):
     given: str | None
     parent: ParentInstance | None
     automaton: EventAutomaton
+    version: str | None = None
     start_at: datetime | None = None
     ends: list[Instance] = field(default_factory=list)
     rewinds: int = 0
@@ -139,20 +143,25 @@ class Activity(Struct):
 
 
 class Raised(Struct):
-    """An event that was sent: to which start of which instance, if a client sent it, and where it arrived."""
+    """An event that was sent: to which start of which instance, if a client sent it, and where it arrived.
+
+    A ghost arrived at another instance than the one that was there when it was stored.
+    """
 
     message: Message
     created_by: str | None
     arrival: tuple[int, int] | None = None
     discarded: str | None = None
+    is_ghost: bool = False
 
 
 class HostView(Struct):
-    """What the oracle must know about a host whose commit it sees."""
+    """What the oracle must know about a host whose commit it sees; `version` is that of its orchestrations."""
 
     name: str
     latest: Callable[[], datetime]
     taken_in: dict[str, tuple[HistoryEvent, ...]]
+    version: str | None
 
 
 class Oracle:
@@ -293,6 +302,7 @@ class Oracle:
                 row.input,
                 row.parent,
                 EventAutomaton(instance_id),
+                version=row.version,
                 start_at=row.start_at,
                 born_at=self._time(),
             )
@@ -314,14 +324,18 @@ class Oracle:
             self._discarded(message, why)
         return gone
 
-    def purging(self, instance_ids: Iterable[str], now: datetime, purged: frozenset[str]) -> None:
-        """A store was asked to remove instances, and has removed some."""
+    def purging(
+        self, instance_ids: Iterable[str], now: datetime, purged: frozenset[str], left: Callable[[list[str]], list[str]]
+    ) -> None:
+        """A store was asked to remove instances, and has removed some; `left` tells which messages are still there."""
         self._trace(f"purge {sorted(instance_ids)}: {sorted(purged)}")
         ended = {each for each in instance_ids if each in self.rows and self.rows[each].end is not None}
         self.expect(purged == ended, "O1", f"purged were {sorted(purged)}, but ended have {sorted(ended)}")
         self.counts["purged"] += len(purged)
         for instance_id in sorted(purged & self.rows.keys()):
             mail = self._let_go(self.rows.pop(instance_id), None, "its instance was purged")
+            kept = left([message.message_id for message in mail])
+            self.expect(not kept, "O1", f"{instance_id} was purged, but of its mail {kept} are left")
             for answer in answers_of_missing(mail, now):
                 self._store(answer)
 
@@ -364,14 +378,15 @@ class Oracle:
             is_holder = self.holders.get(lease.partition) == (lease.epoch, lease.host_id)
             self.expect(is_holder, "F1", f"{host.name} wrote to {lease.partition} under epoch {lease.epoch}, not its")
             for checkpoint in batch.checkpoints:
-                self._checkpoint(host, checkpoint, checkpoint.instance.instance_id in outcome.stale)
-            for checkpoint in batch.checkpoints:
-                if checkpoint.instance.instance_id not in outcome.stale:
-                    for child in checkpoint.children:
+                is_stale = checkpoint.instance.instance_id in outcome.stale
+                if not is_stale:
+                    self._check_children(checkpoint)
+                    for child in checkpoint.children:  # they come first: nobody becomes their own child by ending
                         if is_child(child):
                             self._child(child)
                         else:
                             self._refused(child)
+                self._checkpoint(host, checkpoint, is_stale)
             for message_id in batch.discarded:
                 self._discard(message_id)
             for message in batch.replies:
@@ -397,7 +412,7 @@ class Oracle:
         episode = events
         is_rewind = checkpoint.replaces_history and any(isinstance(event, ExecutionRewound) for event in events)
         if is_rewind:
-            episode = self._rewound(row, events)
+            episode = self._rewound(row, checkpoint, events)
         self.expect(row.end is None, "H3", f"a checkpoint of {what} follows the end")
         names = " ".join(type(event).__name__ for event in episode)
         self._trace(f"{host.name} commits {what}: {names}{' and goes on as new' * (not checkpoint.position_after)}")
@@ -412,6 +427,7 @@ class Oracle:
         row.rewinds_before.update({event.event_id: row.rewinds for event in episode if isinstance(event, DECISIONS)})
         row.position = checkpoint.position_after or checkpoint.position + 1
         row.changed_at = self._time()
+        self._count(episode)
         if any(isinstance(event, STEERING) for event in episode):
             row.steered_at = self._time()
         row.custom_status = checkpoint.instance.custom_status
@@ -420,12 +436,17 @@ class Oracle:
         end = next((event for event in episode if isinstance(event, ExecutionTerminated)), None)
         if end is not None and end.recursive:
             self._check_descent(row, checkpoint)
-        self._check_children(row, checkpoint)
         self._check_status(row, checkpoint)
         for message in checkpoint.messages:
             self._store(message)
             if isinstance(message.event, EventRaised) and not message.is_carried:
                 self.raised[message.message_id] = Raised(message, None)
+
+    def _count(self, episode: Sequence[HistoryEvent]) -> None:
+        names = Counter(type(event) for event in episode)
+        self.counts["suspended"] += names[ExecutionSuspended]
+        self.counts["told"] += names[EventSent]
+        self.counts["tried again"] += bool(names[TaskFailed] and names[TimerCreated])
 
     def _scheduled(self, task: ActivityTask) -> None:
         """A call is durable; after a rewind perhaps once more, and its result may be that of a run from before."""
@@ -437,7 +458,9 @@ class Oracle:
         self.activities[task.activity_id] = activity
         self._called[task.execution_id, task.task_id] = activity
 
-    def _rewound(self, row: Execution, events: Sequence[HistoryEvent]) -> Sequence[HistoryEvent]:
+    def _rewound(
+        self, row: Execution, checkpoint: Checkpoint, events: Sequence[HistoryEvent]
+    ) -> Sequence[HistoryEvent]:
         """A failed execution goes on from what is left of its history; returns the events of the episode itself."""
         place = max(number for number, event in enumerate(events) if isinstance(event, ExecutionRewound))
         begin = max(number for number in range(place) if isinstance(events[number], OrchestratorStarted))
@@ -446,8 +469,10 @@ class Oracle:
         self.interferences += 1
         is_failed = row.end is not None and row.end.status is RuntimeStatus.FAILED
         self.expect(is_failed, "W1", f"{row.instance_id} was rewound, but is {_status(row)}")
-        for breach in what_left(row.events, kept, row.given):
-            self.find("W1", f"{row.instance_id} was rewound: {breach}")
+        failure = checkpoint.instance.failure
+        if failure is None or failure.error_type != "VersionMismatch":  # then the program was not even asked
+            for breach in what_left(row.events, kept, row.given):
+                self.find("W1", f"{row.instance_id} was rewound: {breach}")
         row.automaton = EventAutomaton(row.instance_id)
         for event in kept:
             try:
@@ -461,7 +486,7 @@ class Oracle:
         row.rewound_at = self._time()
         return events[begin:]
 
-    def _check_children(self, row: Execution, checkpoint: Checkpoint) -> None:
+    def _check_children(self, checkpoint: Checkpoint) -> None:
         """A child that has completed is not called again."""
         for child in checkpoint.children:
             there = self.rows.get(child.instance_id)
@@ -474,7 +499,8 @@ class Oracle:
     ) -> None:
         """Nothing is decided while suspended, or too early."""
         end = next((event for event in events if isinstance(event, ExecutionTerminated)), None)
-        is_resumed = any(isinstance(event, ExecutionResumed) for event in events)
+        # A rewind brings back what was decided, or how it ended, before the suspension that still lasts.
+        is_resumed = any(isinstance(event, ExecutionResumed | ExecutionRewound) for event in events)
         decided = [event for event in events if isinstance(event, DECISIONS)]
         is_over = checkpoint.instance.status.is_terminal or not checkpoint.position_after
         if row.automaton.is_suspended and not is_resumed and end is None:
@@ -483,6 +509,11 @@ class Oracle:
             )
             is_same = checkpoint.instance.custom_status == row.custom_status
             self.expect(is_same, "S2", f"{row.instance_id} spoke while it was suspended")
+        if end is None and host.version is not None and (row.version or "") > host.version:
+            failure = checkpoint.instance.failure
+            is_refused = failure is not None and failure.error_type == "VersionMismatch"
+            self.counts["wrong version"] += 1
+            self.expect(is_refused, "N", f"{row.instance_id} of {row.version} ran on {host.name} of {host.version}")
         if row.position == 0 and row.start_at is not None and end is None:
             self.expect(host.latest() >= row.start_at, "T1", f"{row.instance_id} began before {row.start_at}")
 
@@ -520,6 +551,7 @@ class Oracle:
                     instance.input,
                     row.parent,
                     EventAutomaton(instance.instance_id),
+                    version=instance.version,
                     is_born_suspended=is_suspended,
                     born_at=row.born_at,
                     steered_at=row.steered_at,
@@ -579,8 +611,12 @@ class Oracle:
                     alike = unexplained.get(encode_event(event))
                     if not alike:
                         self.find("M1", f"{row.instance_id} took in {event}, which it did not consume")
-                    elif (message := alike.pop(0)).message_id in self.raised:
+                        continue
+                    message = alike.pop(0)
+                    if message.message_id in self.raised:
                         self._arrived(self.raised[message.message_id], row, number)
+                    sender = getattr(event, "parent", None)
+                    self.expect(sender in (None, row.parent), "P4", f"{row.instance_id} obeyed another's parent")
                 case _:
                     pass
             if isinstance(event, TimerFired):
@@ -601,6 +637,7 @@ class Oracle:
         self.expect(raised.arrival is None, "M1", f"an event arrived at {row.instance_id} twice")
         is_for_it = raised.created_by in (None, row.created_by) or raised.discarded is not None
         self.expect(is_for_it, "M1", f"an event for another start of {row.instance_id} came")
+        raised.is_ghost = raised.discarded is not None
         raised.arrival, raised.discarded = (self.committed, number), None
 
     def _result(self, row: Execution, event: TaskCompleted | TaskFailed) -> None:
@@ -624,7 +661,7 @@ class Oracle:
         elif event.failure.error_type == "InstanceAlreadyExists":
             is_true = (row.execution_id, event.task_id) in self.refused or any(each.is_over for each in children)
             is_true = is_true or any(end.failure == event.failure for end in ends)
-        elif event.failure.error_type in ("InstanceReplaced", "InstancePurged", "InstanceGone"):
+        elif event.failure.error_type in NO_CHILD:
             is_true = any(each.is_over for each in children) or any(end.failure == event.failure for end in ends)
             is_true = is_true or (row.execution_id, event.task_id) in self.refused
         else:
@@ -764,7 +801,8 @@ class Oracle:
         """A host shows new events to an orchestrator: what another sent must be durable by then."""
         for event in events:
             if isinstance(event, Answer):
-                known = self._children(execution_id, event.task_id)
+                is_refused = isinstance(event, SubOrchestrationInstanceFailed) and event.failure.error_type in NO_CHILD
+                known = [] if is_refused else self._children(execution_id, event.task_id)
                 if known and not any(each.ends or each.is_over for each in known):
                     self.find("A2", f"{host}: {instance_id} hears of a child that has not ended durably")
 

@@ -7,17 +7,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from perdure.core import cursor, state
 from perdure.core.actions import OrchestratorAction
 from perdure.core.automaton import EventAutomaton
-from perdure.core.cursor import OrchestrationCursor
-from perdure.core.events import ExecutionStarted
+from perdure.core.cursor import LIFE, OrchestrationCursor
+from perdure.core.events import (
+    EventRaised,
+    ExecutionCompleted,
+    ExecutionStarted,
+    ExecutionSuspended,
+    ExecutionTerminated,
+    HistoryEvent,
+    SubOrchestrationInstanceFailed,
+    TaskFailed,
+)
+from perdure.core.failures import TaskFailedError
 from perdure.core.records import (
+    ActivityTask,
     Checkpoint,
     CommitOutcome,
     Instance,
@@ -26,11 +38,17 @@ from perdure.core.records import (
     RuntimeStatus,
     Start,
 )
+from perdure.core.retry import RetryPolicy
 from perdure.core.state import Episode, RuntimeState
-from perdure.core.tasks import TaskAll
+from perdure.core.tasks import EventTask, TaskAll
+from perdure.core.versions import Versioning
+from perdure.engine import engine
+from perdure.engine.client import TaskHubClient
 from perdure.engine.engine import Engine
 from perdure.engine.partition import Partition, Released
-from perdure.stores import sql
+from perdure.engine.recovery import Recovery
+from perdure.host import invoke
+from perdure.stores import memory, sql
 from perdure.stores.memory import MemoryStore
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -268,7 +286,7 @@ def next_generation_not_woken(patch: pytest.MonkeyPatch) -> None:
         released = committed(self, outcome)
         for checkpoint in batch.checkpoints if batch is not None else ():
             instance_id = checkpoint.instance.instance_id
-            if (not checkpoint.position_after) and instance_id not in self._mail:
+            if not checkpoint.position_after and instance_id not in self._mail:
                 self._woken.discard(instance_id)
                 self._ready.pop(instance_id, None)
         return released
@@ -299,9 +317,9 @@ def child_does_not_answer(patch: pytest.MonkeyPatch) -> None:
     apply = RuntimeState.apply
 
     def keep_quiet(
-        self: RuntimeState, episode: Episode, actions: Iterable[OrchestratorAction], custom_status: str | None
+        self: RuntimeState, episode: Episode, actions: Iterable[OrchestratorAction], *more: Any
     ) -> Checkpoint:
-        checkpoint = apply(self, episode, actions, custom_status)
+        checkpoint = apply(self, episode, actions, *more)
         if checkpoint.instance.status is not RuntimeStatus.FAILED:
             return checkpoint
         return replace(checkpoint, messages=tuple(m for m in checkpoint.messages if not m.message_id.endswith("/end")))
@@ -347,6 +365,280 @@ def results_in_order_of_completion(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(TaskAll, "child_settled", sort)
 
 
+# ---------------------------------------------------------------------- suspended, ended, scheduled
+
+
+def suspension_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Code is shown everything at once, suspended or not."""
+
+    def show(self: OrchestrationCursor, event: HistoryEvent) -> bool:
+        if self._starting is not None and not isinstance(event, LIFE):
+            self._begin_code()
+        return False
+
+    patch.setattr(OrchestrationCursor, "_hold", show)
+
+
+def suspension_lost_by_continuing(patch: pytest.MonkeyPatch) -> None:
+    """A generation that is suspended while it continues as new does not pass that on."""
+    checkpoint = state._Draft.checkpoint
+
+    def forget(self: state._Draft) -> Checkpoint:
+        made = checkpoint(self)
+        return replace(made, messages=tuple(m for m in made.messages if not isinstance(m.event, ExecutionSuspended)))
+
+    patch.setattr(state._Draft, "checkpoint", forget)
+
+
+def withheld_events_dropped(patch: pytest.MonkeyPatch) -> None:
+    """Continue-as-new passes on what was unread, but not what was withheld."""
+    carried = OrchestrationCursor._carried
+
+    def forget(self: OrchestrationCursor) -> tuple[EventRaised, ...]:
+        self._withheld = []
+        return carried(self)
+
+    patch.setattr(OrchestrationCursor, "_carried", forget)
+
+
+def cancelled_wait_reads(patch: pytest.MonkeyPatch) -> None:
+    """Giving a wait up looks first whether its event is there, and so takes it."""
+
+    def cancel(self: EventTask) -> None:
+        if not self.is_completed:
+            self.is_cancelled = True
+            self.cursor.wait_cancelled(self)
+
+    patch.setattr(EventTask, "cancel", cancel)
+
+
+def descendants_spared(patch: pytest.MonkeyPatch) -> None:
+    """Who is terminated with all below it tells nobody."""
+    patch.setattr(state._Draft, "_open_calls", lambda self: [])
+
+
+def strangers_terminated(patch: pytest.MonkeyPatch) -> None:
+    """A termination from a parent is obeyed by whoever has the id of its child."""
+    pointless = RuntimeState._pointless
+
+    def obey(self: RuntimeState, event: HistoryEvent, *more: Any) -> str | None:
+        return None if isinstance(event, ExecutionTerminated) else pointless(self, event, *more)
+
+    patch.setattr(RuntimeState, "_pointless", obey)
+
+
+def scheduled_start_early(patch: pytest.MonkeyPatch) -> None:
+    """Any mail starts an instance that is to start later."""
+    accept = RuntimeState.accept
+
+    def begin(self: RuntimeState, mail: Sequence[Message], now: datetime) -> Episode:
+        row = self.instance
+        try:
+            self.instance = replace(row, start_at=None)
+            return accept(self, mail, now)
+        finally:
+            self.instance = row
+
+    patch.setattr(RuntimeState, "accept", begin)
+
+
+def scheduled_start_missed(patch: pytest.MonkeyPatch) -> None:
+    """An instance whose start message came looks at its own clock once more, which may have been set back."""
+    accept = RuntimeState.accept
+
+    def doubt(self: RuntimeState, mail: Sequence[Message], now: datetime) -> Episode:
+        start_at = self.instance.start_at
+        if self.position == 0 and start_at is not None and start_at > now and len(mail) == 1:
+            return Episode((), now, (), {}, (), False, is_early=True)
+        return accept(self, mail, now)
+
+    patch.setattr(RuntimeState, "accept", doubt)
+
+
+def parked_mail_lost(patch: pytest.MonkeyPatch) -> None:
+    """The mail of an instance that is to start later is put away and not found again."""
+    park = Partition.park
+
+    def lose(self: Partition, instance_id: str) -> None:
+        self._busy[instance_id] = [each for each in self._busy[instance_id] if isinstance(each.event, ExecutionStarted)]
+        park(self, instance_id)
+
+    patch.setattr(Partition, "park", lose)
+
+
+def replaced_child_silent(patch: pytest.MonkeyPatch) -> None:
+    """A child that gives way to another start does not tell its parent."""
+    patch.setattr(memory, "answer_of_replaced", lambda instance, now: None)
+
+
+def successor_robbed(patch: pytest.MonkeyPatch) -> None:
+    """The session of an instance that was replaced drops mail that is for its successor."""
+
+    def drop(self: Partition, instance_id: str) -> None:
+        self.sessions.pop(instance_id, None)
+        mail = self._busy.pop(instance_id)
+        self._results.difference_update(each.message_id for each in mail)
+        self._discarded.extend(each.message_id for each in mail if each.is_stored)
+        if instance_id in self._mail:
+            self._ready[instance_id] = None
+
+    patch.setattr(Partition, "look_again", drop)
+
+
+def version_ignored(patch: pytest.MonkeyPatch) -> None:
+    """A host runs whatever comes."""
+    patch.setattr(Versioning, "accepts", lambda self, version: True)
+
+
+# ---------------------------------------------------------------------- retries
+
+
+def retried_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Every wait between attempts is as long as the first."""
+    delay = RetryPolicy.delay
+    patch.setattr(
+        RetryPolicy,
+        "delay",
+        lambda self, attempts, *more: delay(replace(self, backoff_coefficient=1.0), attempts, *more),
+    )
+
+
+def hopeless_call_retried(patch: pytest.MonkeyPatch) -> None:
+    """A failure that says that trying again is of no use is tried again."""
+    delay = RetryPolicy.delay
+
+    def hope(self: RetryPolicy, attempts: int, failure: TaskFailedError, elapsed: timedelta) -> timedelta | None:
+        details = replace(failure.details, is_non_retriable=False)
+        return delay(self, attempts, TaskFailedError("", details), elapsed)
+
+    patch.setattr(RetryPolicy, "delay", hope)
+
+
+# ---------------------------------------------------------------------- rewind and purge
+
+
+def rewound_failure_kept(patch: pytest.MonkeyPatch) -> None:
+    """A rewind leaves the failure where it is."""
+
+    def keep(history: Sequence[HistoryEvent], new_cursor: Callable[[], OrchestrationCursor]) -> Any:
+        cursor = new_cursor()
+        return cursor, cursor.retrace(event for event in history if not isinstance(event, ExecutionCompleted))
+
+    patch.setattr(invoke, "rewound", keep)
+
+
+def handled_failures_rewound(patch: pytest.MonkeyPatch) -> None:
+    """A rewind takes out every failure, those that the program has coped with, too."""
+
+    def hide(history: Sequence[HistoryEvent], new_cursor: Callable[[], OrchestrationCursor]) -> Any:
+        past = [event for event in history if not isinstance(event, ExecutionCompleted)]
+        cursor = new_cursor()
+        hidden = [event.task_id for event in past if isinstance(event, TaskFailed | SubOrchestrationInstanceFailed)]
+        return cursor, cursor.retrace(past, hidden)
+
+    patch.setattr(invoke, "rewound", hide)
+
+
+def rewound_retries_exhausted(patch: pytest.MonkeyPatch) -> None:
+    """Of a retried call, a rewind repeats the last attempt only."""
+    patch.setattr(OrchestrationCursor, "first_attempt", lambda self, task_id: task_id)
+
+
+def rewound_numbers_confused(patch: pytest.MonkeyPatch) -> None:
+    """A rewind keeps decisions of a kind that the program takes, if not these."""
+    patch.setattr(cursor, "_asks_the_same", lambda event, action: True)
+
+
+def rewound_timers_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Timers that were open when it failed are not set again."""
+    _spoil_taking_up(patch, lambda draft: draft.messages.clear())
+
+
+def rewound_activities_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Activities that failed do not run again."""
+    _spoil_taking_up(patch, lambda draft: draft.activities.clear())
+
+
+def _spoil_taking_up(patch: pytest.MonkeyPatch, spoil: Callable[[state._Draft], None]) -> None:
+    take_up_again = state._Draft.take_up_again
+
+    def take_up(self: state._Draft, *more: Any) -> None:
+        take_up_again(self, *more)
+        spoil(self)
+
+    patch.setattr(state._Draft, "take_up_again", take_up)
+
+
+def rewound_children_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Children that failed are not rewound."""
+    patch.setattr(state._Draft, "_take_up_child", lambda self, call, child: None)
+
+
+def rewound_children_called_again(patch: pytest.MonkeyPatch) -> None:
+    """Children are called anew, whatever has become of them."""
+    take_up = state._Draft._take_up_child
+    patch.setattr(state._Draft, "_take_up_child", lambda self, call, child: take_up(self, call, None))
+
+
+def rewound_ids_used_again(patch: pytest.MonkeyPatch) -> None:
+    """What is sent once more after a rewind has the id that it had before."""
+    patch.setattr(state._Draft, "_id", lambda self, what: f"{self.row.execution_id}/{what}")
+
+
+def answers_to_former_calls_taken(patch: pytest.MonkeyPatch) -> None:
+    """An answer to a call that a rewind took away is taken for that of another with its number."""
+
+    def believe(self: RuntimeState, message: Message, task_id: int | None) -> bool:
+        return message.execution_id is not None and not message.execution_id.startswith(self.instance.execution_id)
+
+    patch.setattr(RuntimeState, "_is_of_another_call", believe)
+
+
+def rewind_of_nobody_unanswered(patch: pytest.MonkeyPatch) -> None:
+    """A parent that rewinds a child that is gone hears nothing."""
+    patch.setattr(state, "answers_to_rewinds", lambda mail, now: [])
+    patch.setattr(engine, "answers_to_rewinds", lambda mail, now: [])
+
+
+def purged_mail_kept(patch: pytest.MonkeyPatch) -> None:
+    """A purge leaves the mail of what it removes."""
+    purge = MemoryStore.purge
+
+    async def forget(self: MemoryStore, instance_ids: Iterable[str], now: datetime) -> frozenset[str]:
+        with patch.context() as inside:
+            inside.setattr(MemoryStore, "_remove", lambda self, message_ids: None)
+            return await purge(self, list(instance_ids), now)
+
+    patch.setattr(MemoryStore, "purge", forget)
+
+
+def purged_mail_unanswered(patch: pytest.MonkeyPatch) -> None:
+    """A purge takes the mail that a parent waits for an answer to, and does not answer."""
+    patch.setattr(memory, "answers_of_missing", lambda mail, now: [])
+
+
+def running_purged(patch: pytest.MonkeyPatch) -> None:
+    """A purge removes what has not ended, too."""
+    purge = MemoryStore.purge
+
+    async def remove(self: MemoryStore, instance_ids: Iterable[str], now: datetime) -> frozenset[str]:
+        with patch.context() as inside:
+            inside.setattr(RuntimeStatus, "is_terminal", property(lambda self: True))
+            return await purge(self, list(instance_ids), now)
+
+    patch.setattr(MemoryStore, "purge", remove)
+
+
+def descendants_not_purged(patch: pytest.MonkeyPatch) -> None:
+    """A purge of an instance with all below it stops at its children."""
+    ended = TaskHubClient._ended_children
+
+    async def stop(self: TaskHubClient, parents: Sequence[str], seen: set[str]) -> Sequence[str]:
+        return await ended(self, parents, seen) if len(seen) == len(parents) else []
+
+    patch.setattr(TaskHubClient, "_ended_children", stop)
+
+
 # ---------------------------------------------------------------------- activities
 
 
@@ -370,6 +662,28 @@ def evicted_activity_run_again(patch: pytest.MonkeyPatch) -> None:
         return await load(self, *arguments)
 
     patch.setattr(Engine, "_load", forgetful)
+
+
+def dispatches_not_counted(patch: pytest.MonkeyPatch) -> None:
+    """An activity that kills its host is begun for the first time, again and again."""
+    dispatch = MemoryStore.dispatch
+
+    async def forget(self: MemoryStore, lease: Lease, activities: Sequence[ActivityTask]) -> Sequence[int]:
+        return [min(count, 1) for count in await dispatch(self, lease, activities)]
+
+    patch.setattr(MemoryStore, "dispatch", forget)
+
+
+def poison_begun_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """What has used its dispatches up is begun all the same."""
+
+    async def go_on(self: Recovery) -> None:
+        while self._suspects:
+            lease, task = self._suspects.popleft()
+            await self._store.dispatch(lease, [task])
+            self._start([task])
+
+    patch.setattr(Recovery, "go_on", go_on)
 
 
 # ---------------------------------------------------------------------- clients and sessions

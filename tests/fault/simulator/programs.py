@@ -1,19 +1,20 @@
 """Random orchestrations: trees written as JSON, and one orchestrator that does what its input says.
 
 A program is `{"steps": [node, ...], "next": program or None}`; with a next one it continues as new, `"keep"` says
-whether with the events that nobody has read. A node is one of
+whether with the events that nobody has read, and `"version"`, if it is there, in which version. A node is one of
 
     {"act": key, "fails": n}          an activity, whose result follows from its input; it fails the first n times,
                                       or kills its host
     {"timer": milliseconds}
     {"evt": name}                     {"evt": name, "within": milliseconds}
     {"sub": program, "id": id or None}
-    {"all": [node, ...]}              {"any": [node, ...], "cancel": whether timers that lost are cancelled}
+    {"all": [node, ...]}              {"any": [node, ...], "cancel": whether timers that lost are cancelled,
+                                       "then": [what is done if the first wins, the second, ...]}
     {"status": text}                  {"raise": text}                  {"tell": instance id, "evt": name, "key": key}
 
-where those of the last line are steps only, `"retry": policy` beside an activity or a child tries again, and
-`"catch": True` beside any step goes on after a failure. The output is the list of what the steps gave, over all
-generations.
+where those of the last line are steps only, as are "cancel" and "then", `"retry": policy` beside an activity or a child
+tries again, and `"catch": True` beside any step goes on after a failure. The output is the list of what the steps gave,
+over all generations.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def tree(cursor: OrchestrationCursor) -> Generator[Task, Any, Any]:
             results.append("caught")
     if program["next"] is not None:
         following = text({"program": program["next"], "results": results})
-        cursor.continue_as_new(following, save_events=program["keep"])
+        cursor.continue_as_new(following, save_events=program["keep"], version=program.get("version"))
         return None
     return results
 
@@ -101,13 +102,16 @@ def _step(cursor: OrchestrationCursor, node: Node) -> Generator[Task, Any, Any]:
         for each in task.children:
             if isinstance(each, TimerTask) and not each.is_completed:
                 each.cancel()
-    return _value(task)
+    value = _value(task)
+    if "then" in node:
+        value.append((yield from _step(cursor, node["then"][value[0]])))
+    return value
 
 
 def _value(task: Task) -> Any:
     """What a task that succeeded gives, in JSON."""
     match task:
-        case TaskAll():
+        case TaskAll() if any(isinstance(each, TaskAll | TaskAny) for each in task.children):
             return [_value(each) for each in task.children]
         case TaskAny():
             winner = task.result
@@ -189,7 +193,7 @@ def leaves(program: Program | None) -> Iterator[Node]:
             if parts is None:
                 yield node
             else:
-                stack.extend(reversed(parts))
+                stack.extend(reversed([*parts, *node.get("then", ())]))
         program = program["next"]
 
 
@@ -211,10 +215,11 @@ def named_children(program: Program) -> Iterator[tuple[str, Program]]:
 
 KINDS = (
     "act", "act", "act", "timer", "evt", "evt_or_timer", "late", "sub", "all", "any", "status", "raise", "next",
-    "flaky", "retry", "nest", "tell", "poison",
+    "flaky", "retry", "nest", "tell", "poison", "version",
 )  # fmt: skip
 MILLISECONDS = (0, 20, 500, 1000, 3000, 9000, 20_000)
 NAMES = ("a", "a", "b")
+VERSIONS = ("1.0", "2.0")
 
 
 class Writer:
@@ -223,7 +228,7 @@ class Writer:
     Args:
         kinds: the kinds of nodes to use. Not all are nodes of their own: "next" is continue-as-new, "flaky" makes
             activities fail that succeed later, and more failures go uncaught, "retry" tries calls again, "nest" puts
-            combinations into combinations.
+            combinations into combinations, "version" lets generations have versions.
         shared_ids: ids that children of several parents may want at the same time.
         hearers: instances that may be told something.
     """
@@ -245,7 +250,10 @@ class Writer:
         steps = [each for each in steps if each is not None]
         goes_on = "next" in kinds and depth > 0 and rng.random() < 0.5
         follows = self.program(owner, depth=depth - 1, steps_max=2, events=events) if goes_on else None
-        return {"steps": steps, "next": follows, "keep": rng.random() < 0.8}
+        program: Program = {"steps": steps, "next": follows, "keep": rng.random() < 0.8}
+        if "version" in self._kinds and rng.random() < 0.5:
+            program["version"] = rng.choice(VERSIONS)
+        return program
 
     def _node(self, kind: str, owner: str | None, depth: int, kinds: list[str]) -> Node | None:
         rng = self._rng
@@ -255,6 +263,8 @@ class Writer:
                 node = self._combination(kind, owner, depth, kinds)
                 if "any" in node:
                     node["cancel"] = rng.random() < 0.7
+                    if rng.random() < 0.3:
+                        node["then"] = [self._leaf("act", owner, depth) for _ in node["any"]]
             case "evt_or_timer":
                 node = {"any": [self._leaf("evt", owner, depth), self._leaf("timer", owner, depth)], "cancel": True}
             case "status":
@@ -265,7 +275,7 @@ class Writer:
                 node = {"raise": self._key()}
             case "tell":
                 node = {"tell": rng.choice(self._hearers), "evt": rng.choice(NAMES), "key": self._key()}
-            case "next":
+            case "next" | "version":
                 return None
             case _:
                 node = self._leaf(kind, owner, depth)

@@ -234,7 +234,7 @@ MARKS: Final = (OrchestratorStarted, OrchestratorCompleted)
 class _Run:
     """The program's course. `place` is the last arrival that it has seen.
 
-    A lenient one passes over answers to what it has not asked for, or has asked otherwise than the history says.
+    A lenient one passes over answers to what it has not asked for, or otherwise, or later than the history says.
     """
 
     def __init__(self, reading: Reading, given: Any, *, is_lenient: bool = False) -> None:
@@ -249,7 +249,7 @@ class _Run:
         self.first_attempts: dict[int, int] = {}
         self._open: dict[int, _Part] = {}
         self._roots: list[_Part] = []
-        self._recorded = {each.task_id: each.what for each in reading.decided} if is_lenient else None
+        self._recorded = {each.task_id: each for each in reading.decided} if is_lenient else None
 
     def outcome(self) -> Outcome:
         end: tuple[Any, ...] | None
@@ -304,9 +304,12 @@ class _Run:
             assert isinstance(root, _Any)
             for part in root.parts:
                 part.cancel()
-        if not root.state[0]:
+        succeeded, value = root.state
+        if not succeeded:
             raise _Fails
-        return root.state[1]
+        if "then" in node:
+            value.append(self._step(node["then"][value[0]]))
+        return value
 
     def _take_next(self, root: _Part) -> None:
         """See the next arrival."""
@@ -331,8 +334,11 @@ class _Run:
 
     def _is_awaited(self, event: Any) -> bool:
         assert self._recorded is not None
-        asked = {each.task_id: each.what for each in self.decisions if each.task_id in self._open}
-        return event.task_id in asked and asked[event.task_id] == self._recorded.get(event.task_id)
+        asked = next((each for each in self.decisions if each.task_id == event.task_id), None)
+        recorded = self._recorded.get(event.task_id)
+        if asked is None or recorded is None or event.task_id not in self._open:
+            return False
+        return asked.what == recorded.what and asked.episode <= recorded.episode
 
     def _give(self, root: _Part, event: EventRaised) -> bool:
         """The oldest wait for an event of this name takes it, if it is part of what the program waits for."""

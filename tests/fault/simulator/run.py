@@ -17,8 +17,10 @@ from random import Random
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from perdure.core.records import StartPolicy
+from perdure.core.versions import VersionFailure, Versioning
 from perdure.engine.settings import Settings
 from perdure.engine.store import Store
 from perdure.stores.memory import MemoryStore
@@ -34,13 +36,14 @@ from .nemesis import Nemesis
 from .oracle import Finding, Oracle
 from .processes import ProcessLoop
 from .programs import KINDS as NODES
-from .programs import Writer, events_needed, named_children
+from .programs import VERSIONS, Writer, events_needed, named_children
 from .verdict import judge, remembered
 
 LEASE_S = 12.0
 
-# After everything is mended: leases run out, clocks of half a minute are made up for, and the longest program ends.
-BOUND_S = 400.0
+# After everything is mended: leases run out, clocks of half a minute are made up for, what kills its host uses up its
+# dispatches, and the longest program ends.
+BOUND_S = 1200.0
 
 FORGETTING_S = 60.0
 
@@ -59,6 +62,7 @@ class Features(Struct, frozen=True):
         crowds: whether several clients may start the same instance.
         deeds: what clients do to instances that others started; None lets the seed draw.
         hosts: how many; None lets the seed draw.
+        versions: whether instances and hosts have versions; None lets the seed draw.
         events: how many events each instance gets that it may not want; None lets the seed draw.
     """
 
@@ -68,6 +72,7 @@ class Features(Struct, frozen=True):
     crowds: bool | None = None
     deeds: tuple[str, ...] | None = None
     hosts: int | None = None
+    versions: bool | None = None
     events: int | None = None
 
 
@@ -143,12 +148,22 @@ class _Run:
             dispatches_max=self.settings.dispatches_max,
             trace=self.trace,
         )
+        has_versions = rng.random() < 0.15 if features.versions is None else features.versions
+        if has_versions:
+            strategy = rng.choice((VersionFailure.REJECT, VersionFailure.REJECT, VersionFailure.FAIL))
+            old, new = (
+                replace(self.settings, versioning=Versioning(each, failure=strategy)) for each in ("1.0", "2.0")
+            )
+        else:
+            old = new = self.settings
         count = features.hosts or rng.randint(1, 4)
         world = World()
         self.hosts = [
-            Host(f"h{number}", store, self.oracle, self.loop, self.settings, draw(f"h{number}"), world)
+            Host(f"h{number}", store, self.oracle, self.loop, old if harms else new, draw(f"h{number}"), world)
             for number in range(count)
         ]
+        for host in self.hosts:
+            host.newer = new
         self.clients = Clients(
             self.hosts,
             self.oracle,
@@ -156,6 +171,7 @@ class _Run:
             draw("clients"),
             repeats=rng.choice((0.0, 0.0, 0.1, 0.5)),
             name_starts="late" in harms,
+            versions=(None, *VERSIONS) if has_versions else (None,),
         )
         self.nemesis = Nemesis(
             self.hosts,
@@ -172,6 +188,7 @@ class _Run:
             nodes = tuple(each for each in dict.fromkeys(NODES) if rng.random() < 0.5)
             if not harms or rng.random() < 0.8:
                 nodes = tuple(each for each in nodes if each != "poison")
+            nodes = tuple(each for each in nodes if each != "version" or has_versions)
         deeds = features.deeds
         if deeds is None:
             deeds = () if rng.random() < 0.3 else tuple(each for each in DEEDS if rng.random() < 0.4)
@@ -303,6 +320,8 @@ class _Run:
 
     async def _settle(self) -> None:
         """Wait until every partition has its lasting holder."""
+        while not all(host.engine._is_ready.is_set() for host in self.hosts):
+            await self._sleep(1.0)
         await self._sleep(self.settings.lease_interval.total_seconds() * 4)
         while sum(len(host.engine.held_partitions) for host in self.hosts) < self.store.partitions:
             await self._sleep(1.0)
