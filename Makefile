@@ -1,6 +1,6 @@
 # Needs make and any Python from 3.11 on; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance catalogue e2e sim bench docs clean
+.PHONY: help run test check conformance catalogue e2e sim transfers bench docs clean
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 ifeq ($(OS),Windows_NT)
   BIN := .venv/Scripts
@@ -10,6 +10,8 @@ endif
 PY := $(BIN)/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 SEEDS ?= 200
+TRANSFERS ?= 3000
+KILLS ?= 100
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,6 +36,9 @@ e2e: .venv/.tools ## tests that start real hosts
 
 sim: .venv/.tools ## simulate hosts, crashes and time: SEEDS=n
 	@$(PY) tests/fault/simulate.py --seeds $(SEEDS) --jobs 2
+
+transfers: .venv/.tools ## move money under locks while the host is killed again and again: TRANSFERS=n KILLS=n
+	@TRANSFERS=$(TRANSFERS) KILLS=$(KILLS) $(PY) -m pytest -q -s tests/fault/test_kill_entities.py
 
 bench: .venv/.tools ## measure every workload; one JSON line each
 	@$(PY) bench/run.py --workload all

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from meter import Meter
 
+from perdure.core.records import EntityQuery
 from perdure.engine.client import TaskHubClient
 from perdure.engine.thread import EngineThread
 from perdure.host.app import LoadedApp, load_app
@@ -81,6 +82,53 @@ def one_at_a_time(url: str, folder: Path, activity: str, n: int, warm_up: int) -
     return run(url, folder, measured), latencies
 
 
+def entity_calls(url: str, folder: Path, callers: int, calls: int, keys: int) -> Cost:
+    """Let `callers` orchestrations, spread over `keys` counters, add one `calls` times each, and wait for all."""
+
+    async def called(client: TaskHubClient, name: str, callers: int, calls: int) -> None:
+        ticks().clear()
+        inputs = [json.dumps([f"{name}-{number % keys}", calls]) for number in range(callers)]
+        await asyncio.gather(*[completed(client, "count_up", input) for input in inputs])
+        await counted(client, name, callers * calls)
+
+    async def measured(client: TaskHubClient, measure: Measure) -> None:
+        await called(client, "warm", 10, 10)
+        with measure():
+            await called(client, "c", callers, calls)
+
+    return run(url, folder, measured)
+
+
+def entity_signals(url: str, folder: Path, keys: int, signals: int) -> Cost:
+    """Signal each of `keys` counters `signals` times, all at once, and wait until they have counted all of them."""
+
+    async def signalled(client: TaskHubClient, name: str, keys: int, signals: int) -> None:
+        ticks().clear()
+        ids = [f"@counter@{name}-{number}" for number in range(keys)]
+        await asyncio.gather(*[client.signal_entity(each, "add", "1") for _ in range(signals) for each in ids])
+        await counted(client, name, keys * signals)
+
+    async def measured(client: TaskHubClient, measure: Measure) -> None:
+        await signalled(client, "warm", 10, 10)
+        with measure():
+            await signalled(client, "c", keys, signals)
+
+    return run(url, folder, measured)
+
+
+async def counted(client: TaskHubClient, name: str, total: int) -> None:
+    """Return when the counters whose keys begin with `name` have come to `total`, as their stored states say."""
+    while len(ticks()) < total or await sum_of(client, f"@counter@{name}-") < total:
+        await asyncio.sleep(0.002)
+    if await sum_of(client, f"@counter@{name}-") != total:
+        raise AssertionError(f"the counters have come to more than {total}")
+
+
+async def sum_of(client: TaskHubClient, prefix: str) -> int:
+    page = await client.entities(EntityQuery(prefix=prefix, limit=1000))
+    return sum(int(each.entity.state) for each in page.instances if each.entity and each.entity.state)
+
+
 # ---------------------------------------------------------------- what they share
 
 Measure = Callable[[], Any]
@@ -110,7 +158,7 @@ def run(url: str, folder: Path, measured: Callable[[TaskHubClient, Measure], Awa
 @contextmanager
 def engine(url: str) -> Iterator[EngineThread]:
     user_code = UserCode(threads=POOL_THREADS, concurrency=ASYNC_CONCURRENCY)
-    executor = LocalExecutor(app().orchestrators, app().activities, user_code)
+    executor = LocalExecutor(app().orchestrators, app().activities, user_code, entities=app().entities)
     running = EngineThread(open_store(url), executor)
     user_code.start()
     running.start()
@@ -132,7 +180,7 @@ def _no_client() -> NoReturn:
 
 
 def ticks() -> list[float]:
-    """When the activities of `chain` ran, as the app noted."""
+    """When the activities of `chain`, or the operations of `counter`, ran, as the app noted."""
     return sys.modules["function_app"].TICKS
 
 

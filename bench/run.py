@@ -7,6 +7,8 @@ W1  n orchestrations of 3 activities, started at once; beside it the bare loop o
 W2  one orchestration that calls n activities at the same time
 W3  one orchestration that calls n activities one after the other
 W4  one orchestration of 3 activities at a time: in this process, and over HTTP
+W5  entities, n operations each time: calls that are waited for, from 10 orchestrations to 10 entities, and from n to
+    10; signals from a client, to 1 entity, and 10 each to 1,000; W1 with 500 orchestrations in turn with them
 W6  start-up and memory of `perdure start`
 W7  kill -9 with n orchestrations in flight, and the restart
 
@@ -34,9 +36,21 @@ import in_process
 from host_process import HostProcess, import_ms
 from meter import Meter, cpu_seconds, least_of, median_of, percentile, rounded, rss_mb
 
-SIZES = {"W1": (500, 10_000), "W2": (1_000, 5_000), "W3": (2_000,), "W4": (200,), "W6": (10_000,), "W7": (500,)}
+SIZES = {
+    "W1": (500, 10_000),
+    "W2": (1_000, 5_000),
+    "W3": (2_000,),
+    "W4": (200,),
+    "W5": (2_000,),
+    "W6": (10_000,),
+    "W7": (500,),
+}
 WARM_UP = 50
 HTTP_CALLS = 200
+ENTITIES = 10
+MANY_ENTITIES = 1_000
+SIGNALS_EACH = 10
+BESIDE_IT = 500  # orchestrations of W1
 
 
 def main() -> None:
@@ -63,7 +77,7 @@ def parsed() -> argparse.Namespace:
 
 
 def kinds(workload: str, asked: str | None) -> tuple[str, ...]:
-    if workload in ("W6", "W7"):
+    if workload in ("W5", "W6", "W7"):
         return ("async",)
     return (asked,) if asked else ("async", "sync")
 
@@ -155,6 +169,29 @@ def w4(run: Run) -> dict[str, Any]:
         "http_p95_ms": rounded(percentile(over_http, 95) * 1000),
         **spent([cost], run.n),
     }
+
+
+def w5(run: Run) -> dict[str, Any]:
+    calls: list[in_process.Cost] = []
+    figures: dict[str, list[float]] = {}
+    for number in range(run.repeat):
+        beside = in_process.hello_at_once(run.url(5 * number), run.folder, "say_hello", BESIDE_IT, WARM_UP)
+        calls.append(
+            in_process.entity_calls(run.url(5 * number + 1), run.folder, ENTITIES, run.n // ENTITIES, ENTITIES)
+        )
+        once = in_process.entity_calls(run.url(5 * number + 2), run.folder, run.n, 1, ENTITIES)
+        hot = in_process.entity_signals(run.url(5 * number + 3), run.folder, 1, run.n)
+        wide = in_process.entity_signals(run.url(5 * number + 4), run.folder, MANY_ENTITIES, SIGNALS_EACH)
+        for name, count, cost in (
+            ("calls_per_s", run.n, calls[-1]),
+            ("calls_at_once_per_s", run.n, once),
+            ("signals_per_s", run.n, hot),
+            ("signals_to_many_per_s", MANY_ENTITIES * SIGNALS_EACH, wide),
+            ("w1_orchestrations_per_s", BESIDE_IT, beside),
+        ):
+            figures.setdefault(name, []).append(count / cost.seconds)
+        gc.collect()
+    return {**{name: round(median_of(values)) for name, values in figures.items()}, **spent(calls, run.n)}
 
 
 def spent(costs: list[in_process.Cost], n: int) -> dict[str, Any]:
@@ -275,7 +312,7 @@ def w7(run: Run) -> dict[str, Any]:
     }
 
 
-WORKLOADS = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W6": w6, "W7": w7}
+WORKLOADS = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7}
 
 if __name__ == "__main__":
     main()

@@ -162,7 +162,7 @@ class InstanceNotFinishedError(PerdureError):
 
 
 class UnknownFunctionError(PerdureError):
-    """Raised by `TaskHubClient.start` if no orchestrator of that name is known.
+    """Raised by `TaskHubClient` if no orchestrator or entity of that name is known.
 
     Its text is the official host's, which apps and tests compare.
     """
@@ -182,7 +182,7 @@ class UnknownFunctionError(PerdureError):
 
 
 class InvalidInstanceIdError(PerdureError, ValueError):
-    """Raised by `TaskHubClient.start` if the instance id breaks a rule."""
+    """Raised by `TaskHubClient` if the id of an instance to start, or of an entity, breaks a rule."""
 
 
 class PayloadTooLargeError(PerdureError, ValueError):

@@ -20,11 +20,12 @@ from random import Random
 from typing import Any
 
 import httpx2
-from azure.durable_functions import DurableOrchestrationClient, Orchestrator
+from azure.durable_functions import DurableEntity, DurableOrchestrationClient, Orchestrator
+from azure.durable_functions.entity import Entity
 
 from perdure.core.codec import payloads
 from perdure.core.events import HistoryEvent
-from perdure.core.records import Instance, Message, RuntimeStatus
+from perdure.core.records import EntityQuery, Instance, Message, RuntimeStatus
 from perdure.engine.check import check_hub
 from perdure.engine.client import TaskHubClient
 from perdure.engine.engine import Engine
@@ -92,6 +93,10 @@ class InlineCode:
         task = asyncio.get_running_loop().create_task(self._run(call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def run(self, call: Call, *, is_async: bool) -> None:
+        """Run an entity's operations."""
+        self.submit(call, is_async=is_async)
 
     async def _run(self, call: Call) -> None:
         current_invocation.set(call.invocation)
@@ -211,6 +216,7 @@ class Host:
             dict(functions.orchestrators),
             dict(functions.activities),
             self.code,  # type: ignore[arg-type] - it does what the executor asks of user code
+            entities=dict(functions.entities),
             **functions.limits,
         )
         self.engine = Engine(
@@ -271,6 +277,7 @@ class Functions:
     def __init__(self) -> None:
         self.orchestrators: dict[str, Callable[..., Any]] = {}
         self.activities: dict[str, Activity] = {}
+        self.entities: dict[str, Entity] = {}
         self.limits: dict[str, int] = {}
 
     def orchestrator(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -283,6 +290,11 @@ class Functions:
         parameter = next(iter(inspect.signature(function).parameters))
         self.activities[function.__name__] = Activity(function.__name__, function, parameter)
         return function
+
+    def entity(self, code: Callable[..., Any] | type[DurableEntity]) -> Any:
+        """Register an entity, a function or a class, under its name."""
+        self.entities[code.__name__] = Entity(code)
+        return code
 
 
 class Hub(Functions):
@@ -471,6 +483,25 @@ class Hub(Functions):
     async def exists(self, instance_id: str) -> bool:
         """There is such an instance."""
         return await self.status(instance_id) is not None
+
+    async def signal(self, entity_id: str, operation: str, input: Any = None, **options: Any) -> None:
+        """Send an operation to an entity with a Python value as its input."""
+        await (await self.up()).client.signal_entity(entity_id, operation, text(input), **options)
+
+    async def entity_row(self, entity_id: str) -> Instance | None:
+        """An entity that has a row, with or without a state."""
+        page = await (await self.up()).client.entities(EntityQuery(prefix=entity_id, limit=1))
+        return next((each for each in page.instances if each.instance_id == entity_id), None)
+
+    async def lock_of(self, entity_id: str) -> str | None:
+        """Id of the instance that has an entity locked, or None."""
+        row = await self.entity_row(entity_id)
+        return row.entity.lock.instance_id if row is not None and row.entity is not None and row.entity.lock else None
+
+    async def state(self, entity_id: str) -> Any:
+        """The state of an entity as its last batch left it; None if there is none."""
+        row = await (await self.up()).client.entity(entity_id)
+        return None if row is None or row.entity is None else value(row.entity.state)
 
     async def history(self, instance_id: str) -> list[HistoryEvent]:
         """The events of the current execution."""

@@ -6,8 +6,9 @@ import asyncio
 from datetime import timedelta
 from random import Random
 
+from azure.durable_functions import EntityId
 from catalogue_hub import Hub, at, gather, value
-from catalogue_kit import case, later
+from catalogue_kit import case
 
 from perdure.core.events import ExecutionStarted, TaskCompleted
 from perdure.errors import HostStoppedError
@@ -288,8 +289,21 @@ async def test_continue_as_new_can_change_the_version(hub: Hub):
     assert (await hub.get("one")).version == "2.0"
 
 
-later(
-    "F12",
-    "signals that each generation sends before it continues as new all arrive, in order",
-    "with entities (issue 4)",
-)
+@case("F12", "signals that each generation sends before it continues as new all arrive, in order")
+async def test_signals_of_generations_arrive_in_order(hub: Hub):
+    @hub.entity
+    def Log(context):
+        context.set_state([*context.get_state(list), context.get_input()])
+
+    @hub.orchestrator
+    def work(context):
+        generation = context.get_input()
+        for number in range(3):
+            context.signal_entity(EntityId("Log", "l"), "append", 3 * generation + number)
+        if generation < 9:
+            context.continue_as_new(generation + 1)
+
+    await hub.run("work", 0)
+    await hub.settle()
+
+    assert await hub.state("@log@l") == list(range(30))

@@ -6,12 +6,13 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from azure.durable_functions import RetryOptions
+from azure.durable_functions import EntityId, RetryOptions
 from catalogue_hub import Hub, value
-from catalogue_kit import case, later
+from catalogue_kit import case
 
 from perdure.core.events import ExecutionRewound, TaskCompleted, TaskFailed, TimerCreated
 from perdure.core.failures import TaskFailedError
+from perdure.core.records import EntityQuery
 from perdure.errors import HostStoppedError, InstanceNotFailedError, InstanceNotFoundError, StoreUnavailableError
 
 
@@ -433,7 +434,58 @@ async def test_children_that_failed_together_are_all_rewound(hub: Hub):
     assert sorted(steps.runs) == [0, 1]
 
 
-later("I18", "an entity's operation was the cause: it is sent again as a new request", "with entities (issue 4)")
+@case(
+    "I18",
+    "an entity's operation was the cause: it is sent again as a new request; what was done under locks is done again",
+)
+async def test_a_failed_operation_is_sent_again(hub: Hub):
+    is_broken = True
+    done: list[str] = []
+
+    @hub.entity
+    def Stock(context):
+        if context.operation_name == "take" and is_broken:
+            raise ValueError("there is nothing")
+        done.append(f"{context.operation_name} {context.entity_key}")
+        context.set_state(context.get_state(lambda: 0) + 1)
+        return context.get_state()
+
+    book, pen = EntityId("Stock", "book"), EntityId("Stock", "pen")
+
+    @hub.orchestrator
+    def order(context):
+        yield context.call_entity(book, "count")
+        return [(yield context.call_entity(book, "take")), (yield context.call_entity(book, "count"))]
+
+    @hub.orchestrator
+    def under_locks(context):
+        with (yield context.lock_entities([pen, book])):
+            yield context.call_entity(pen, "count")
+            yield context.call_entity(pen, "take")
+            yield context.call_entity(book, "take")
+        with (yield context.lock_entities([pen])):
+            return (yield context.call_entity(pen, "count"))
+
+    for name in ("order", "under_locks"):
+        await failed(hub, name, None, name)
+        await hub.settle()
+    assert done == ["count book", "count pen"]
+    assert (await hub.client.entities(EntityQuery(locked_only=True))).instances == ()
+    await hub.rewind("order")
+    assert await hub.status("order") == "Failed", "and can be rewound again"
+
+    is_broken = False
+    await hub.rewind("order", "mended")
+    assert await hub.result("order") == [2, 3]
+    await hub.rewind("under_locks", "mended")
+    assert await hub.result("under_locks") == 4
+    await hub.settle()
+
+    assert done == [
+        *("count book", "count pen", "take book", "count book"),
+        *("count pen", "take pen", "take book", "count pen"),
+    ]
+    assert (await hub.client.entities(EntityQuery(locked_only=True))).instances == ()
 
 
 @case(

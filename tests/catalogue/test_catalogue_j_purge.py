@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from azure.durable_functions import EntityId
 from catalogue_hub import Hub, at, gather, value
-from catalogue_kit import case, later
+from catalogue_kit import case
 
+from perdure.core.failures import TaskFailedError
 from perdure.core.records import InstanceQuery, RuntimeStatus
 from perdure.errors import (
     InstanceExistsError,
@@ -231,7 +233,58 @@ async def test_a_purged_id_can_be_started_again(hub: Hub):
     assert await hub.result("one") == "done"
 
 
-later("J13", "an entity is purged: its state is gone, and the next signal makes a new one", "with entities (issue 4)")
+@case("J13", "an entity is purged: its state is gone, and the next signal makes a new one")
+async def test_a_purged_entity_begins_anew(hub: Hub):
+    @hub.entity
+    def Counter(context):
+        context.set_state(context.get_state(lambda: 0) + 1)
+
+    for _ in range(3):
+        await hub.signal("@counter@c", "add")
+    await hub.settle()
+    assert await hub.state("@counter@c") == 3
+
+    assert await hub.client.purge_entity("@counter@c") == 1
+    assert await hub.client.purge_entity("@counter@c") == 0
+    assert (await hub.state("@counter@c"), await hub.count_rows()) == (None, (0, 0))
+    for expected in (1, 2):
+        await hub.signal("@counter@c", "add")
+        await hub.settle()
+        assert await hub.state("@counter@c") == expected
+    await purged_while_locked(hub)
+
+
+async def purged_while_locked(hub: Hub) -> None:
+    """Who waits for the entity hears that it is gone, or gets the lock of the next one."""
+    counter = EntityId("Counter", "c")
+
+    @hub.orchestrator
+    def holder(context):
+        with (yield context.lock_entities([counter])):
+            yield context.wait_for_external_event("go")
+
+    @hub.orchestrator
+    def caller(context):
+        try:
+            return (yield context.call_entity(counter, "add"))
+        except TaskFailedError as error:
+            return [error.error_type, error.message]
+
+    await hub.restart()
+    for name in ("holder", "caller", "next"):
+        await hub.start("holder" if name == "next" else name, instance_id=name)
+        await hub.settle()
+    assert await hub.client.purge_entity("@counter@c") == 1
+    await hub.settle()
+
+    gone = "The entity '@counter@c' was purged before it could run 'add'."
+    assert await hub.result("caller") == ["EntityPurged", gone]
+    assert await hub.lock_of("@counter@c") == "next"
+    for name in ("holder", "next"):
+        await hub.raise_event(name, "go")
+        await hub.wait(name)
+    await hub.settle()
+    assert await hub.count_rows() == (3, 0)
 
 
 @case(

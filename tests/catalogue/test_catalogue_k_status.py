@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from azure.durable_functions import OrchestrationRuntimeStatus
 from catalogue_hub import ORIGIN, Hub, gather, value
-from catalogue_kit import case, later
+from catalogue_kit import case
 
 from perdure.core.events import TaskCompleted
 from perdure.core.records import InstanceQuery, RuntimeStatus
@@ -227,7 +227,25 @@ async def test_a_token_that_no_page_gave_is_refused(hub: Hub):
     assert answer.status_code == 400
 
 
-later("K10", "entities are not listed among instances", "with entities (issue 4)")
+@case("K10", "entities are not listed among instances")
+async def test_entities_are_not_listed_among_instances(hub: Hub):
+    with_all_ends(hub)
+
+    @hub.entity
+    def Counter(context):
+        context.set_state(1)
+
+    await hub.run("echo", instance_id="one")
+    await hub.signal("@counter@c", "set")
+    await hub.settle()
+
+    assert await hub.state("@counter@c") == 1
+    for query in (InstanceQuery(), InstanceQuery(prefix="@"), InstanceQuery(instance_ids=("@counter@c", "one"))):
+        found = [each.instance_id for each in (await hub.client.list(query)).instances]
+        assert found == ([] if query.prefix else ["one"])
+    answer = await hub.http("GET", "instances")
+    assert [each["instanceId"] for each in answer.json()] == ["one"]
+    assert (await hub.http("GET", "instances/@counter@c")).status_code == 404
 
 
 @case("K11", "the time of the last change grows with each checkpoint")

@@ -10,8 +10,8 @@ CASES = [case for group in GENERATE["groups"]() for case in group.cases]
 
 # How many cases each group of the catalogue has.
 SIZES = {
-    "A": 36, "B": 26, "C": 17, "D": 27, "E": 23, "F": 12, "G": 13, "H": 20, "I": 19, "J": 16, "K": 15, "N": 18, "O": 11,
-    "Q": 12,
+    "A": 36, "B": 26, "C": 17, "D": 27, "E": 23, "F": 12, "G": 13, "H": 20, "I": 19, "J": 16, "K": 15, "L": 35,
+    "M": 26, "N": 18, "O": 11, "Q": 12,
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from perdure.core.events import (
     SubOrchestrationInstanceFailed,
 )
 from perdure.core.records import InstanceQuery, RuntimeStatus, Start
-from perdure.core.state import answer_of_replaced, answers_of_missing
+from perdure.core.state import answers_of_missing, farewell
 
 DONE = CompleteOrchestration(9, '"done"')
 FAILED = CompleteOrchestration(9, failure=EXPLOSION)
@@ -204,7 +204,7 @@ async def test_the_parent_of_an_instance_that_gives_way_before_it_ended_hears_so
 
     assert await hub.store.create([Start(later, EVERY_STATUS)]) == [None]
 
-    assert await hub.mail("order-17") == [answer_of_replaced(replaced, later.created_at)]
+    assert await hub.mail("order-17") == farewell(replaced, later.created_at)
     assert await hub.mail("ship-17") == []
     hub.now += SECOND
     await hub.step("order-17", DONE)

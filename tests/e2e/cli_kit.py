@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import azure.durable_functions as df
 import uvicorn
 from click import Command
 from click.testing import CliRunner, Result
@@ -45,6 +46,11 @@ def approval(cursor: OrchestrationCursor) -> Code:
     return (yield EventTask("Approval", cursor))
 
 
+def counter(context: df.DurableEntityContext) -> None:
+    """Adds its input to its state."""
+    context.set_state(context.get_state(int) + context.get_input())
+
+
 class App:
     """An app folder whose hub is named in host.json."""
 
@@ -74,7 +80,8 @@ class App:
         user_code = UserCode(threads=1, concurrency=1)
         user_code.start()
         hello = Activity("hello", lambda name: f"Hello {name}", "name")
-        executor = LocalExecutor({"greet": greet, "approval": approval}, {"hello": hello}, user_code)
+        orchestrators, entities = {"greet": greet, "approval": approval}, {"Counter": df.Entity(counter)}
+        executor = LocalExecutor(orchestrators, {"hello": hello}, user_code, entities=entities)
         engine = EngineThread(open_store(f"sqlite:{self.database}", hub=HUB), executor)
         engine.start()
         try:

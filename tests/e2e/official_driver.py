@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any
 
 import azure.functions as func
-from azure.durable_functions import DurableOrchestrationClient, OrchestrationRuntimeStatus
+from azure.durable_functions import DurableOrchestrationClient, EntityId, OrchestrationRuntimeStatus
 from azure.durable_functions.models.DurableOrchestrationStatus import DurableOrchestrationStatus
+from azure.durable_functions.models.EntityStateResponse import EntityStateResponse
 from azure.durable_functions.models.PurgeHistoryResult import PurgeHistoryResult
 
 
@@ -36,6 +37,8 @@ def arguments(given: dict[str, Any]) -> dict[str, Any]:
             typed[name] = datetime.fromisoformat(typed[name])
     if "runtime_status" in typed:
         typed["runtime_status"] = [OrchestrationRuntimeStatus(each) for each in typed["runtime_status"]]
+    if "entityId" in typed:
+        typed["entityId"] = EntityId(*typed["entityId"])
     if "request" in typed:
         typed["request"] = func.HttpRequest("GET", typed["request"], body=b"")
     return typed
@@ -47,6 +50,8 @@ def plain(value: Any) -> Any:
         return [plain(each) for each in value]
     if isinstance(value, PurgeHistoryResult):
         return value.instances_deleted
+    if isinstance(value, EntityStateResponse):
+        return {"exists": value.entity_exists, "state": value.entity_state}
     if isinstance(value, func.HttpResponse):
         body = value.get_body().decode()
         return {"status": value.status_code, "headers": dict(value.headers), "body": body}

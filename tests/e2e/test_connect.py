@@ -15,7 +15,7 @@ from cli_kit import HUB, App, ended, eventually
 
 import perdure
 from perdure.core.codec import payloads
-from perdure.core.records import InstanceQuery, RuntimeStatus, StartPolicy
+from perdure.core.records import EntityQuery, InstanceQuery, RuntimeStatus, StartPolicy
 from perdure.engine.client import TaskHubClient
 from perdure.errors import (
     HostStoppedError,
@@ -24,6 +24,7 @@ from perdure.errors import (
     InstanceNotFailedError,
     InstanceNotFinishedError,
     InstanceNotFoundError,
+    InvalidInstanceIdError,
     StoreLockedError,
     StoreRefusedError,
     UnknownFunctionError,
@@ -204,6 +205,79 @@ def test_refusals_are_the_same_as_without_a_host(app: App):
             await client.purge("runs")
         with pytest.raises(InstanceNotFoundError):
             await client.purge("nobody")
+
+    with app.host():
+        connected(app.folder, scenario)
+
+
+# ---------------------------------------------------------------------- entities
+
+
+async def until_state(client: TaskHubClient, entity_id: str, state: str | None) -> None:
+    async with asyncio.timeout(10):
+        while await state_of(client, entity_id) != state:
+            await asyncio.sleep(0.01)
+
+
+async def state_of(client: TaskHubClient, entity_id: str) -> str | None:
+    entity = await client.entity(entity_id)
+    return None if entity is None or entity.entity is None else entity.entity.state
+
+
+def test_a_signal_without_a_host_waits_for_one(app: App):
+    connected(app.folder, lambda client: client.signal_entity("@counter@a", "add", "5"), HUB)
+
+    with app.engine() as client:
+        asyncio.run(until_state(client, "@counter@a", "5"))
+    assert connected(app.folder, lambda client: state_of(client, "@counter@a"), HUB) == "5"
+
+
+def test_entities_are_signalled_through_the_host_and_read_from_the_store(app: App):
+    async def scenario(client: TaskHubClient) -> None:
+        later = datetime.now(UTC) + timedelta(seconds=0.3)
+        await client.signal_entity("@counter@später", "add", "1", deliver_at=later)
+        for entity_id in ("@counter@größe & 50 %", "@counter@", "@counter@a@b+c"):
+            await client.signal_entity(entity_id, "add", "1", request_id="ü")
+            await client.signal_entity(entity_id, "add", "1", request_id="ü")
+            await client.signal_entity(entity_id, "add", "10", request_id="other")
+            await until_state(client, entity_id, "11")
+        await until_state(client, "@counter@später", "1")
+        assert datetime.now(UTC) >= later
+
+        page = await client.entities(EntityQuery(prefix="@counter@", limit=2))
+        assert [each.instance_id for each in page.instances] == ["@counter@", "@counter@a@b+c"]
+        page = await client.entities(EntityQuery(prefix="@counter@", limit=2, after=page.after))
+        assert [each.instance_id for each in page.instances] == ["@counter@größe & 50 %", "@counter@später"]
+
+        assert await client.purge("@counter@") == await client.purge_entity("@counter@a@b+c") == 1
+        assert await client.entity("@counter@") is None
+        assert await client.purge_entity("@counter@") == 0
+        assert await client.clean_entities() == (0, 0)
+
+    with app.host():
+        connected(app.folder, scenario)
+
+
+def test_what_is_refused_of_entities_is_the_same_as_without_a_host(app: App):
+    async def scenario(client: TaskHubClient) -> None:
+        with pytest.raises(UnknownFunctionError, match=r"'nobody'.* known entity functions: 'Counter'"):
+            await client.signal_entity("@nobody@a", "add")
+        with pytest.raises(InvalidInstanceIdError, match="must not contain"):
+            await client.signal_entity("@counter@a/b", "add")
+        with pytest.raises(InstanceNotFoundError):
+            await client.terminate("@counter@a")
+        with pytest.raises(InstanceNotFoundError):
+            await client.purge("@counter@a")
+
+    with app.host():
+        connected(app.folder, scenario)
+
+
+def test_the_key_that_urls_cannot_name_is_not_mistaken_for_the_empty_one(app: App):
+    async def scenario(client: TaskHubClient) -> None:
+        with pytest.raises(InvalidInstanceIdError, match="stands for the empty key in URLs"):
+            await client.signal_entity("@counter@$", "add", "1")
+        assert await client.purge_entity("@counter@$") == 0
 
     with app.host():
         connected(app.folder, scenario)

@@ -49,6 +49,12 @@ def until(client: OfficialClient, instance_id: str, status: str) -> dict[str, An
     return found
 
 
+def until_state(client: OfficialClient, key: str, state: Any) -> None:
+    """Wait until a counter has this state."""
+    wanted = {"exists": True, "state": state}
+    eventually(lambda: client.call("read_entity_state", entityId=["Counter", key]) == wanted)
+
+
 def start(client: OfficialClient, name: str, instance_id: str, status: str) -> None:
     """Start an instance and wait for a status."""
     client.call("start_new", orchestration_function_name=name, instance_id=instance_id)
@@ -275,6 +281,52 @@ class TestPurge:
 
         assert client.call("purge_instance_history_by", created_time_to="2999-01-01", **filters) == 1
         assert client.call("purge_instance_history_by", **filters) == 0
+
+
+class TestEntities:
+    def test_a_missing_entity_has_no_state(self, client: OfficialClient):
+        found = client.call("read_entity_state", entityId=["Counter", "nobody"])
+
+        assert found == {"exists": False, "state": None}
+
+    def test_signals_are_applied_in_their_order(self, client: OfficialClient):
+        for number in (1, 20, 300):
+            client.call("signal_entity", entityId=["Counter", "sum"], operation_name="add", operation_input=number)
+
+        until_state(client, "sum", 321)
+
+    @pytest.mark.parametrize("value", [{"a": [1, None]}, "text", ["1"], "größe", "5"])
+    def test_a_signal_carries_the_value_that_was_given(self, client: OfficialClient, value: Any):
+        client.call("signal_entity", entityId=["Counter", "value"], operation_name="set", operation_input=value)
+
+        until_state(client, "value", value)
+
+    @pytest.mark.parametrize("key", ["order 17", "order+17", "größe", "50%", "a&b;c", "a@b"])
+    def test_a_key_is_not_escaped_and_found_again(self, client: OfficialClient, key: str):
+        client.call("signal_entity", entityId=["Counter", key], operation_name="set", operation_input=key)
+
+        until_state(client, key, key)
+
+    def test_a_signal_and_a_question_may_name_the_hub(self, client: OfficialClient):
+        names = {"entityId": ["counter", "named"], "task_hub_name": HUB, "connection_name": "AzureWebJobsStorage"}
+
+        client.call("signal_entity", operation_name="add", operation_input=1, **names)
+        until_state(client, "named", 1)
+
+        assert client.call("read_entity_state", **names) == {"exists": True, "state": 1}
+
+    def test_a_deleted_entity_is_missing(self, client: OfficialClient):
+        client.call("signal_entity", entityId=["Counter", "old"], operation_name="add", operation_input=1)
+        until_state(client, "old", 1)
+
+        client.call("signal_entity", entityId=["Counter", "old"], operation_name="delete")
+
+        eventually(lambda: not client.call("read_entity_state", entityId=["Counter", "old"])["exists"])
+
+    def test_an_entity_that_there_is_no_function_for_is_refused(self, client: OfficialClient):
+        text = text_of(lambda: client.call("signal_entity", entityId=["nobody", "a"], operation_name="add"))
+
+        assert text == "The operation failed with an unexpected status code 400"
 
 
 class TestHttpResponses:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ APPS = Path(__file__).parent / "apps"
 DEADLINE_S = 20.0
 API = "/runtime/webhooks/durabletask"
 MODULUS = 1000  # the app's
+DEADLY = 86  # exit code of a host that one of the app's activities has killed
 LINE_BYTES = 64  # of a line of the ledger
 
 T = TypeVar("T")
@@ -94,6 +95,9 @@ def case(shape: str, number: int, takes_ms: int) -> Case:
             for _, brought in events:
                 output = _square(output + brought)
             labels = ["0", "1", "2", "3"]
+        case "poisoned":
+            output = [sum((_square, _cube)[part % 2](value + part) for part in range(6)), True]
+            labels = [*map(str, range(6))]
         case _:
             output = None
     keys = frozenset(f"{instance_id}/{label}" for label in labels)
@@ -254,6 +258,15 @@ class HostProcess:
             assert time.monotonic() < until, f"these have not completed in time: {waiting}"
             time.sleep(0.05)
 
+    def has_completed(self, wanted: Case) -> bool:
+        """Whether it serves HTTP, and says that the orchestration has completed; false, too, if it has just died."""
+        if self.line("started") is None:
+            return False
+        with suppress(OSError, http.client.HTTPException):
+            found = self.wait_until_ready().statuses().get(wanted.instance_id)
+            return found is not None and found["runtimeStatus"] == "Completed"
+        return False
+
     def history(self, instance_id: str) -> list[dict[str, Any]]:
         """The rows of its current execution."""
         path = f"/instances/{instance_id}?showHistory=true&showHistoryOutput=true"
@@ -280,16 +293,16 @@ class HostProcess:
 
 
 class AppFolder:
-    """A copy of the app, with what is outside of it: ledger, and the output of each life of its host."""
+    """A copy of an app, with what is outside of it: ledger, and the output of each life of its host."""
 
-    def __init__(self, outside: Path) -> None:
-        self.folder = outside / "shapes"
+    def __init__(self, outside: Path, name: str, hub: str) -> None:
+        self.folder = outside / name
         self.ledger = Ledger(outside / "ledger.txt")
-        self.database = self.folder / ".perdure" / "Shapes.db"
+        self.database = self.folder / ".perdure" / f"{hub}.db"
         self.lives: list[HostProcess] = []
         self._outside = outside
         ignored = shutil.ignore_patterns(".perdure", "__pycache__")
-        shutil.copytree(APPS / "shapes", self.folder, ignore=ignored)
+        shutil.copytree(APPS / name, self.folder, ignore=ignored)
 
     def launch(self, *options: str) -> HostProcess:
         """The next life of the host; it may not have got far yet."""
@@ -307,9 +320,9 @@ class AppFolder:
 
 
 @contextmanager
-def app_folder(outside: Path) -> Iterator[AppFolder]:
-    """A copy of the app; in the end every host of it is killed that still runs."""
-    app = AppFolder(outside)
+def app_folder(outside: Path, name: str = "shapes", hub: str = "Shapes") -> Iterator[AppFolder]:
+    """A copy of an app; in the end every host of it is killed that still runs."""
+    app = AppFolder(outside, name, hub)
     try:
         yield app
     finally:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from kill_kit import (
+    DEADLY,
     AppFolder,
     Case,
     Client,
@@ -31,10 +33,13 @@ from kill_kit import (
     start_of,
 )
 
+from perdure.engine.settings import Settings
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 SHAPES = {"chain": 40, "awaited": 20, "fan": 40, "timers": 25, "approval": 25, "family": 25, "eternal": 25}
 TERMINATED = 8
+DISPATCHES_MAX = Settings().dispatches_max
 
 # What happens last before a kill, and in how many lives of the host; and the how-manieth of them it is, at most.
 KILLS = {"an acknowledgement": 7, "a beginning": 6, "an end": 5, "a write": 6, "its own start": 3}
@@ -227,6 +232,28 @@ def test_a_host_that_stood_still_goes_on_and_no_other_takes_its_place_meanwhile(
     assert app.checked()["findings"] == []
     assert host.troubles() == []
     assert (app.folder / ".perdure" / "host.json").exists()
+
+
+def test_an_activity_that_kills_its_host_fails_in_the_end_and_the_others_complete(app: AppFolder):
+    wanted = case("poisoned", 1, takes_ms=150)
+    host = app.launch().wait_until_ready()
+    host.start(wanted)
+
+    deaths = 0
+    while eventually(lambda host=host: host.process.poll() is not None or host.has_completed(wanted)):
+        if host.process.poll() is None:
+            break
+        assert host.wait() == DEADLY
+        deaths += 1
+        assert deaths <= 1 + DISPATCHES_MAX
+        host = app.launch()
+
+    assert host.wait_for([wanted])[wanted.instance_id]["output"] == wanted.output
+    begun = Counter(attempt.key for attempt in app.ledger.attempts() if attempt.what == "begin")
+    assert begun[f"{wanted.instance_id}/culprit"] == deaths
+    assert all(0 < begun[key] <= 1 + DISPATCHES_MAX for key in wanted.keys)
+    assert app.checked()["findings"] == []
+    assert [line for each in app.lives for line in each.troubles()] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux changes the limits of a running process")

@@ -21,6 +21,10 @@ from perdure.core.actions import (
 )
 from perdure.core.events import (
     EventRaised,
+    ExecutionRewound,
+    ExecutionStarted,
+    ExecutionSuspended,
+    ExecutionTerminated,
     HistoryEvent,
     OrchestratorStarted,
     ParentInstance,
@@ -40,7 +44,7 @@ from perdure.core.records import (
     RuntimeStatus,
     StoredInstance,
 )
-from perdure.core.state import RuntimeState
+from perdure.core.state import RuntimeState, answer_of_replaced
 from perdure.engine.check import INVARIANTS, CheckReport, check_hub
 
 NOW = datetime(2031, 5, 4, tzinfo=UTC)
@@ -438,6 +442,169 @@ def test_a_parent_that_has_ended_waits_for_no_child():
     child.episode(CompleteOrchestration(0), mail=[start])
 
     assert found([parent.dump(), child.dump()]) == []
+
+
+# ---------------------------------------------------------------------- steered, rewound, purged
+
+
+def steered(event: HistoryEvent, name: str = "steer") -> Message:
+    return Message(f"{name}-{type(event).__name__}", "order-17", None, event)
+
+
+def test_a_suspended_instance_is_in_order_if_its_row_says_so():
+    life = working()
+    life.episode(mail=[steered(ExecutionSuspended(NOW))])
+    life.episode(mail=[life.answer(2), life.event("withheld")])
+    assert life.state.instance.status is RuntimeStatus.SUSPENDED
+
+    assert found([life.dump()]) == []
+    (finding,) = check([instance(status=RuntimeStatus.RUNNING)(life.dump())]).findings
+
+    assert (finding.invariant, "'Running', but history says 'Suspended'" in finding.sentence) == ("S1", True)
+
+
+def test_a_generation_that_begins_suspended_is_in_order():
+    life = working()
+    life.episode(ContinueAsNew(3, "1", ()), mail=[life.answer(2), steered(ExecutionSuspended(NOW))])
+
+    assert (life.state.instance.status, [type(each.event) for each in life.mail]) == (
+        RuntimeStatus.SUSPENDED,
+        [ExecutionSuspended],
+    )
+    assert found([life.dump()]) == []
+
+
+def scheduled() -> Life:
+    """An instance that is to start in a minute, and its start message."""
+    life = Life("order-17", has_open_work=False)
+    row = replace(life.state.instance, start_at=NOW + 60 * SECOND)
+    life.state = RuntimeState(StoredInstance(row, 0))
+    start = ExecutionStarted(NOW, row.execution_id, row.name)
+    life.mail = [Message("start", "order-17", row.execution_id, start, deliver_at=row.start_at)]
+    return life
+
+
+def test_an_instance_that_waits_for_its_time_is_in_order():
+    assert found([scheduled().dump()]) == []
+
+
+def test_an_instance_that_began_at_its_time_is_in_order():
+    life = scheduled()
+    life.now = NOW + 60 * SECOND
+    life.episode(ScheduleTask(0, "charge", None), mail=life.mail)
+
+    assert found([life.dump()]) == []
+
+
+def test_a_scheduled_instance_whose_start_was_lost_is_found():
+    life = scheduled()
+    life.mail = []
+
+    assert found([life.dump()]) == [("order-17", "L3")]
+
+
+def test_an_instance_that_began_before_its_time_is_found():
+    life = scheduled()
+    life.now = NOW + 60 * SECOND
+    life.episode(ScheduleTask(0, "charge", None), mail=life.mail)
+    early = NOW + SECOND
+
+    def set_back(some: list[HistoryEvent]) -> None:
+        some[0] = OrchestratorStarted(early)
+
+    tampered = instance(updated_at=early)(events(0, set_back)(life.dump()))
+
+    (finding,) = check([tampered]).findings
+    assert (finding.invariant, "it began at" in finding.sentence) == ("T1", True)
+
+
+def test_an_instance_that_was_terminated_before_its_time_is_in_order():
+    life = scheduled()
+    life.episode(mail=[*life.mail, steered(ExecutionTerminated(NOW))])
+
+    assert life.state.instance.status is RuntimeStatus.TERMINATED
+    assert found([life.dump()]) == []
+
+
+def rewound(life: Life, kept: int, *, actions: Sequence[OrchestratorAction] = (), awaited: Sequence[int] = ()) -> None:
+    """Let a failed life go on from its first checkpoints; its rows become one."""
+    life.now += SECOND
+    episode = life.state.accept([steered(ExecutionRewound(life.now))], life.now)
+    events = [event for row in life.rows[:kept] for event in row.events]
+    checkpoint = life.state.rewind(episode, events, actions, '"secret"', awaited, {})
+    execution_id = life.state.instance.execution_id
+    life.rows = [HistoryRow(0, execution_id, 1, checkpoint.consumed, '"secret"', checkpoint.events, True)]
+    life.mail += [each for each in checkpoint.messages if each.instance_id == life.state.instance.instance_id]
+    life.has_open_work = checkpoint.has_open_work
+
+
+def test_a_rewound_history_is_in_order_with_its_timers_set_again():
+    life = working()
+    life.episode(CompleteOrchestration(3, failure=FailureDetails("ValueError", "bang")), mail=[life.answer(2)])
+
+    rewound(life, 2, awaited=(1,))
+
+    assert [each.message_id for each in life.mail] == ["execution-of-order-17/1/r1"]
+    assert found([life.dump()]) == []
+
+
+def test_what_a_rewind_did_not_take_out_is_found():
+    life = working()
+    life.episode(CompleteOrchestration(3, failure=FailureDetails("ValueError", "bang")), mail=[life.answer(2)])
+    rewound(life, 2, awaited=(1,))
+    again = TaskCompleted(NOW, 0, "2")
+
+    tampered = events(0, lambda some: some.insert(-1, again))(life.dump())
+
+    assert found([tampered]) == [("order-17", "H4")]
+
+
+def rewound_family() -> tuple[Life, Life]:
+    """A parent that was rewound and calls its child again, under the same number, while the former child still runs."""
+    parent, former, start = family()
+    former.episode(ScheduleTask(0, "pack", None), mail=[start])
+    bang = FailureDetails("ValueError", "bang")
+    parent.episode(CompleteOrchestration(1, failure=bang), mail=[parent.event()])
+    parent.rows[0] = replace(parent.rows[0], events=(*parent.rows[0].events[:2], parent.rows[0].events[-1]))
+    again = CreateSubOrchestration(0, "ship", None, "another child", None)
+    rewound(parent, 1, actions=[again])
+    return parent, former
+
+
+def test_a_child_whose_call_a_rewind_took_away_is_in_order():
+    parent, former = rewound_family()
+    child = Life("another child", has_open_work=False)
+    row = replace(child.state.instance, parent=ParentInstance("parent", "execution-of-parent/r1", "order", 0))
+    child.state = RuntimeState(StoredInstance(row, 0))
+    child.mail = [Message("start", "another child", row.execution_id, ExecutionStarted(NOW, row.execution_id, "ship"))]
+
+    assert found([parent.dump(), former.dump(), child.dump()]) == []
+
+
+def test_a_failed_child_is_in_order_while_it_is_being_asked_to_try_again():
+    parent, child, start = family()
+    bang = FailureDetails("ValueError", "bang")
+    child.episode(CompleteOrchestration(0, failure=bang), mail=[start])
+    assert found([parent.dump(), child.dump()]) == [("parent", "P2")]
+
+    link = ParentInstance("parent", "execution-of-parent", "order", 0)
+    child.mail = [Message("rewind", "child", None, ExecutionRewound(NOW, None, link))]
+
+    assert found([parent.dump(), child.dump()]) == []
+
+
+def test_a_child_that_was_replaced_is_in_order_while_its_parent_is_being_told():
+    parent, child, start = family()
+    child.episode(ScheduleTask(0, "pack", None), mail=[start])
+    answer = answer_of_replaced(child.state.instance, NOW)
+    assert answer is not None
+    successor = Life("child")
+
+    parent.mail = [answer]
+
+    assert found([parent.dump(), successor.dump()]) == []
+    parent.mail = []
+    assert found([parent.dump(), successor.dump()]) == [("parent", "P1")]
 
 
 # ---------------------------------------------------------------------- beside a running host

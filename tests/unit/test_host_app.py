@@ -143,7 +143,8 @@ class TestLoading:
         listed = {each.name: each for each in app.listings}
         assert str(listed["Chain"].source).startswith("flows.py:")
         assert "does not serve a timerTrigger  (DF110)" in (listed["nightly"].note or "")
-        assert "does not run entities  (DF110)" in (listed["counter"].note or "")
+        assert set(app.entities) == {"counter"}
+        assert (listed["counter"].kind, listed["counter"].note) == ("Entity", None)
         assert not any(each.is_error for each in app.listings)
 
     @pytest.mark.parametrize("task_hub", ["Orders", "orders", "%HUB%", "%PART%ers"])

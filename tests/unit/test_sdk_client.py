@@ -15,10 +15,20 @@ from perdure.core.events import (
     ExecutionStarted,
     OrchestratorCompleted,
     OrchestratorStarted,
+    ParentInstance,
     TaskCompleted,
     TaskScheduled,
 )
-from perdure.core.records import HistoryRow, Instance, InstanceQuery, RuntimeStatus, StartPolicy
+from perdure.core.records import (
+    EntityQuery,
+    EntityState,
+    HistoryRow,
+    Instance,
+    InstancePage,
+    InstanceQuery,
+    RuntimeStatus,
+    StartPolicy,
+)
 from perdure.errors import (
     InstanceExistsError,
     InstanceFinishedError,
@@ -53,6 +63,7 @@ class RecordingHub:
         self.instance = instance
         self.error = error
         self.calls: list[tuple[Any, ...]] = []
+        self.entity_pages: list[list[Instance]] = [[]]
 
     def _note(self, *call: Any) -> None:
         self.calls.append(call)
@@ -115,6 +126,31 @@ class RecordingHub:
     async def purge_by(self, query: InstanceQuery, *, recursive: bool = False) -> int:
         self._note("purge_by", query, recursive)
         return 5
+
+    async def signal_entity(
+        self,
+        entity_id: str,
+        operation: str,
+        input: str | None = None,
+        *,
+        deliver_at: datetime | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self._note("signal_entity", entity_id, operation, input, deliver_at, request_id)
+
+    async def entity(self, entity_id: str) -> Instance | None:
+        self._note("entity", entity_id)
+        return self.instance
+
+    async def entities(self, query: EntityQuery) -> InstancePage:
+        self._note("entities", query)
+        number = 0 if query.after is None else int(query.after) + 1
+        is_last = number + 1 >= len(self.entity_pages)
+        return InstancePage(tuple(self.entity_pages[number]), None if is_last else str(number))
+
+    async def clean_entities(self) -> tuple[int, int]:
+        self._note("clean_entities")
+        return 0, 3
 
     async def wait(self, instance_id: str, timeout: timedelta | None = None) -> Instance:
         self._note("wait", instance_id, timeout)
@@ -571,16 +607,166 @@ def test_an_interval_above_the_timeout_is_refused(args: tuple[Any, ...], kwargs:
         waited(instance(), *args, **kwargs)
 
 
-# ---------------------------------------------------------------------- not yet
+# ---------------------------------------------------------------------- entities
+
+COUNTER = df.EntityId("Counter", "a")
+
+
+def entity(key: str = "a", state: str | None = "5", lock: str | None = None, name: str = "counter") -> Instance:
+    owner = None if lock is None else ParentInstance(lock, "e", "flow", 0)
+    return instance(RuntimeStatus.RUNNING, instance_id=f"@{name}@{key}", entity=EntityState(state, owner))
 
 
 @pytest.mark.parametrize(
-    ("name", "args"),
+    ("given", "text"),
     [
-        ("read_entity_state", (df.EntityId("n", "k"),)),
-        ("signal_entity", (df.EntityId("n", "k"), "op")),
+        ({"a": 1}, '{"a": 1}'),
+        ("x", '"x"'),
+        (0, "0"),
+        ("", '""'),
+        (False, "false"),
+        ([], "[]"),
+        ({}, "{}"),
+        (None, None),
     ],
 )
-def test_what_is_not_there_yet_says_so(name: str, args: tuple[Any, ...]):
-    with pytest.raises(NotImplementedError, match=rf"This version of perdure does not have client\.{name} yet"):
-        called(name, *args)
+def test_a_signal_carries_what_it_was_given_encoded_once(given: Any, text: str | None):
+    hub = RecordingHub()
+
+    called("signal_entity", COUNTER, "add", given, "Hub", "Storage", hub=hub)
+
+    assert hub.calls == [("signal_entity", "@counter@a", "add", text, None, None)]
+
+
+def test_a_signal_may_be_for_later_and_name_its_request():
+    hub = RecordingHub()
+    late = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+
+    called("signal_entity", COUNTER, "add", scheduled_time=datetime(2030, 1, 1, 12), hub=hub)
+    called("signal_entity", COUNTER, "add", scheduled_time=late, request_id="r", hub=hub)
+
+    noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    assert [each[4:] for each in hub.calls] == [(noon, None), (noon - timedelta(hours=2), "r")]
+
+
+@pytest.mark.parametrize(
+    "error", [UnknownFunctionError("counter", "entity", ["Cart"]), InvalidInstanceIdError("Entity keys must not …")]
+)
+def test_a_refused_signal_raises_the_official_text_and_says_why(error: Exception):
+    with pytest.raises(DurableClientError) as caught:
+        called("signal_entity", COUNTER, "add", hub=RecordingHub(error=error))
+
+    assert str(caught.value) == f"The operation failed with an unexpected status code 400: {error}"
+    assert caught.value.__cause__ is error
+
+
+def test_a_signal_that_json_cannot_hold_is_refused_before_anything_happens():
+    hub = RecordingHub()
+
+    with pytest.raises(TypeError, match="DF301"):
+        called("signal_entity", COUNTER, "add", object(), hub=hub)
+
+    assert hub.calls == []
+
+
+def test_a_state_is_read_as_plain_json():
+    envelope = '{"__class__": "Money", "__module__": "shop", "__data__": 5}'
+    hub = RecordingHub(entity(state=envelope))
+
+    found = called("read_entity_state", COUNTER, "Hub", "Storage", hub=hub)
+
+    assert (found.entity_exists, found.entity_state) == (True, json.loads(envelope))
+    assert hub.calls == [("entity", "@counter@a")]
+
+
+def test_a_state_becomes_the_type_that_is_expected():
+    hub = RecordingHub(entity(state='"2026-01-02T03:04:05+00:00"'))
+
+    found = called("read_entity_state", COUNTER, expected_type=datetime, hub=hub)
+
+    assert found.entity_state == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    with pytest.raises(TypeError):
+        called("read_entity_state", COUNTER, expected_type=int, hub=hub)
+
+
+@pytest.mark.parametrize(("state", "value"), [("0", 0), ("null", None), ('""', ""), ("[]", [])])
+def test_a_state_that_is_false_is_one(state: str, value: Any):
+    found = called("read_entity_state", COUNTER, hub=RecordingHub(entity(state=state)))
+
+    assert (found.entity_exists, found.entity_state) == (True, value)
+
+
+@pytest.mark.parametrize("row", [None, entity(state=None)])
+def test_an_entity_without_a_state_does_not_exist(row: Instance | None):
+    found = called("read_entity_state", COUNTER, hub=RecordingHub(row))
+
+    assert (found.entity_exists, found.entity_state) == (False, None)
+
+
+def test_entities_are_listed_from_all_pages():
+    hub = RecordingHub()
+    hub.entity_pages = [[entity("a"), entity("b", None, "holder")], [], [entity("c@d", '"x"', "holder")]]
+
+    found = called("list_entities", hub=hub)
+
+    assert [(str(each.entity_id), each.entity_state, each.locked_by) for each in found] == [
+        ("@counter@a", 5, None),
+        ("@counter@c@d", "x", "holder"),
+    ]
+    assert all(each.entity_exists and each.last_operation_time == NOW for each in found)
+    assert hub.calls == [("entities", EntityQuery(limit=500, after=after)) for after in (None, "0", "1")]
+
+
+def test_entities_without_a_state_are_listed_on_request_and_states_can_be_left_out():
+    hub = RecordingHub()
+    hub.entity_pages = [[entity("a"), entity("", None, "holder")]]
+
+    found = called("list_entities", include_state=False, include_transient=True, hub=hub)
+
+    assert [(each.entity_id.key, each.entity_exists, each.entity_state, each.locked_by) for each in found] == [
+        ("a", True, None, None),
+        ("", False, None, "holder"),
+    ]
+
+
+def test_the_filters_of_entities_are_passed_on():
+    hub = RecordingHub()
+
+    called("list_entities", "Counter", "eu-", datetime(2026, 1, 1), NOW, hub=hub)
+    called("list_entities", "Counter", hub=hub)
+
+    january = datetime(2026, 1, 1, tzinfo=UTC)
+    assert hub.calls == [
+        ("entities", EntityQuery("@counter@eu-", january, NOW, limit=500)),
+        ("entities", EntityQuery("@counter@", limit=500)),
+    ]
+
+
+def test_the_beginning_of_a_key_needs_a_name():
+    with pytest.raises(ValueError, match="give entity_name, too"):
+        called("list_entities", key_prefix="eu-")
+
+
+def test_entities_come_one_by_one():
+    hub = RecordingHub()
+    hub.entity_pages = [[entity("a")], [entity("b")]]
+
+    async def first(client: df.DurableOrchestrationClient) -> str:
+        async for each in client.iter_entities():
+            return each.entity_id.key
+        return ""
+
+    assert asyncio.run(first(client_of(hub))) == "a"
+    assert len(hub.calls) == 1
+
+
+def test_cleaning_says_what_there_was_to_do():
+    hub = RecordingHub()
+
+    assert called("clean_entity_storage", hub=hub) == (0, 3)
+    assert called("clean_entity_storage", release_orphaned_locks=False, hub=hub).orphaned_locks_released == 0
+    assert hub.calls == [("clean_entities",)]
+
+
+def test_an_entity_can_only_be_called_by_an_orchestration():
+    assert not hasattr(df.DurableOrchestrationClient, "call_entity")

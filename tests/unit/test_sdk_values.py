@@ -113,14 +113,19 @@ def test_entity_ids_are_compared_without_the_case_of_their_names():
     assert df.EntityId.get_entity_id_url_path(one) == "entities/Counter/k"
 
 
-@pytest.mark.parametrize("key", ["k", "a@b"])
+@pytest.mark.parametrize("key", ["k", "a@b", ""])
 def test_entity_ids_are_read_back(key: str):
     found = df.EntityId.get_entity_id(f"@counter@{key}")
 
     assert (found.name, found.key) == ("counter", key)
+    assert str(found) == f"@counter@{key}"
 
 
-@pytest.mark.parametrize("text", ["", "@", "@counter", "counter@k", "@@k", "@counter@"])
+def test_the_empty_key_that_only_http_callers_use_has_a_path():
+    assert df.EntityId.get_entity_id_url_path(df.EntityId.get_entity_id("@counter@")) == "entities/counter/$"
+
+
+@pytest.mark.parametrize("text", ["", "@", "@counter", "counter@k", "@@k"])
 def test_other_texts_are_no_entity_ids(text: str):
     with pytest.raises(ValueError, match="Unexpected format in SchedulerId"):
         df.EntityId.get_entity_id(text)
@@ -199,15 +204,13 @@ def test_small_answers_carry_their_values():
     assert EntityStateResponse(False).entity_state is None
 
 
-def test_entities_load_and_say_that_they_do_not_run():
+def test_the_function_of_an_entity_is_kept():
     def counter(context: df.DurableEntityContext) -> None: ...
 
     handle = df.Entity.create(counter)
 
     assert handle.entity_function is counter
     assert df.EntityContext is df.DurableEntityContext
-    with pytest.raises(NotImplementedError, match="entities"):
-        handle("{}")
 
 
 # ---------------------------------------------------------------------- an app's own tests

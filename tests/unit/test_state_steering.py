@@ -33,7 +33,7 @@ from perdure.core.events import (
 )
 from perdure.core.failures import FailureDetails
 from perdure.core.records import Checkpoint, Instance, Message, RuntimeStatus, StoredInstance
-from perdure.core.state import RuntimeState, answer_of_replaced, derived_id
+from perdure.core.state import RuntimeState, derived_id, farewell
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EXECUTION = "0123456789abcdef0123456789abcdef"
@@ -222,14 +222,13 @@ def test_a_child_gets_the_hosts_version_and_its_parents_tags_unless_the_call_say
 
 
 def test_a_replaced_child_owes_its_parent_an_answer_unless_it_had_ended():
-    answer = answer_of_replaced(instance(parent=PARENT, status=RuntimeStatus.RUNNING), NOW)
+    (answer,) = farewell(instance(parent=PARENT, status=RuntimeStatus.RUNNING), NOW)
 
-    assert answer is not None
     assert (answer.instance_id, answer.execution_id) == ("parent", "p" * 32)
     assert isinstance(answer.event, SubOrchestrationInstanceFailed)
     assert answer.event.failure.error_type == "InstanceReplaced"
-    assert answer_of_replaced(instance(parent=PARENT, status=RuntimeStatus.COMPLETED), NOW) is None
-    assert answer_of_replaced(instance(status=RuntimeStatus.RUNNING), NOW) is None
+    assert farewell(instance(parent=PARENT, status=RuntimeStatus.COMPLETED), NOW) == []
+    assert farewell(instance(status=RuntimeStatus.RUNNING), NOW) == []
 
 
 # ---------------------------------------------------------------------- rewind

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import azure.durable_functions as df
 import httpx2
 
 from perdure.core.codec import payloads
@@ -16,7 +17,7 @@ from perdure.core.tasks import ActivityCall, EventTask, SubOrchestrationCall, Ta
 from perdure.engine.check import check_hub
 from perdure.engine.store import Store
 from perdure.engine.thread import EngineThread
-from perdure.host.invoke import Activity, LocalExecutor
+from perdure.host.invoke import Activity, EntityRunner, LocalExecutor
 from perdure.host.user_code import UserCode
 from perdure.stores.memory import MemoryStore
 from perdure.webapi.routes import management_app
@@ -63,8 +64,24 @@ def family(cursor: OrchestrationCursor) -> Code:
     yield TaskAll([SubOrchestrationCall("approval", None, each, None) for each in ids])
 
 
-def executor(user_code: UserCode) -> LocalExecutor:
-    """Who runs these."""
+def counter(context: df.DurableEntityContext) -> Any:
+    """Adds, and shows what it got."""
+    match context.operation_name:
+        case "add":
+            context.set_state(context.get_state(int) + context.get_input())
+        case "set":
+            context.set_state(context.get_input())
+        case "fail":
+            context.set_state("half done")
+            raise ValueError("no stock")
+        case "delete":
+            context.destruct_on_exit()
+        case other:
+            context.set_state(["?", other])
+
+
+def executor(user_code: UserCode, entities: Mapping[str, EntityRunner] | None = None) -> LocalExecutor:
+    """Who runs these, and `entities` beside the counter."""
     seen: set[str] = set()
 
     def fails_once(name: str) -> str:
@@ -76,16 +93,19 @@ def executor(user_code: UserCode) -> LocalExecutor:
     activities = (Activity("hello", lambda name: f"Hello {name}", "name"), Activity("fails_once", fails_once, "name"))
     orchestrators = (echo, greet, approval, broken, unlucky, family)
     return LocalExecutor(
-        {each.__name__: each for each in orchestrators}, {each.name: each for each in activities}, user_code
+        {each.__name__: each for each in orchestrators},
+        {each.name: each for each in activities},
+        user_code,
+        entities={"Counter": df.Entity(counter), **(entities or {})},
     )
 
 
 @contextmanager
-def running_engine(store: Store) -> Iterator[EngineThread]:
+def running_engine(store: Store, entities: Mapping[str, EntityRunner] | None = None) -> Iterator[EngineThread]:
     """An engine on `store` that runs the orchestrators above."""
     user_code = UserCode(threads=2, concurrency=2)
     user_code.start()
-    engine = EngineThread(store, executor(user_code))
+    engine = EngineThread(store, executor(user_code, entities))
     engine.start()
     try:
         yield engine
@@ -140,15 +160,28 @@ class Api:
                 return answer.json()
             assert time.monotonic() < deadline, f"{instance_id} is not {status}: {answer.text}"
 
+    def signal(self, entity: str, operation: str, value: Any) -> None:
+        """Send an operation to an entity, such as `counter/a`, and expect that to work."""
+        assert self.post(f"entities/{entity}?op={operation}", json=value).status_code == 202
+
+    def until_state(self, entity: str, state: Any) -> httpx2.Response:
+        """The answer with the state of an entity once it is this one; `...` stands for none."""
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            answer = self.get(f"entities/{entity}")
+            if (answer.json() if answer.status_code == 200 else ...) == state:
+                return answer
+            assert time.monotonic() < deadline, f"{entity} is not {state!r}: {answer.status_code} {answer.text}"
+
     def ended(self, instance_id: str) -> None:
         """Wait until an instance has ended."""
         asyncio.run(self.client.wait(instance_id))
 
 
 @contextmanager
-def running_api() -> Iterator[Api]:
+def running_api(entities: Mapping[str, EntityRunner] | None = None) -> Iterator[Api]:
     """The API on a hub of its own, which the checker looks at in the end."""
     store = MemoryStore(partitions=1)
-    with running_engine(store) as engine:
+    with running_engine(store, entities) as engine:
         yield Api(engine)
     assert asyncio.run(check_hub(store)).findings == ()

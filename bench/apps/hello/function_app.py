@@ -10,7 +10,8 @@ import azure.functions as func
 
 app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
-TICKS: list[float] = []  # when each activity of `chain` ran, for runs in the bench's own process
+# For runs in the bench's own process: when each activity of `chain` ran, and when each operation of `counter` did.
+TICKS: list[float] = []
 
 
 @app.orchestration_trigger(context_name="context")
@@ -53,6 +54,25 @@ def interrupted(context: df.DurableOrchestrationContext):
     second = yield context.call_activity("pass_gate", "Seattle")
     third = yield context.call_activity("say_hello", "London")
     return [first, second, third]
+
+
+@app.orchestration_trigger(context_name="context")
+def count_up(context: df.DurableOrchestrationContext):
+    """Add one to a counter, many times, each time waiting for what it has come to."""
+    key, calls = context.get_input()
+    value = 0
+    for _ in range(calls):
+        value = yield context.call_entity(df.EntityId("counter", key), "add", 1)
+    return value
+
+
+@app.entity_trigger(context_name="context")
+def counter(context: df.DurableEntityContext):
+    """A number; every operation adds its input."""
+    value = context.get_state(int) + context.get_input()
+    context.set_state(value)
+    context.set_result(value)
+    TICKS.append(time.perf_counter())
 
 
 @app.activity_trigger(input_name="city")

@@ -58,6 +58,39 @@ class SendEvent(Struct, frozen=True, gc=False):
     input: str | None
 
 
+class CallEntity(Struct, frozen=True, gc=False):
+    """Call an operation of an entity."""
+
+    event_id: int
+    instance_id: str
+    operation: str
+    input: str | None
+
+
+class SignalEntity(Struct, frozen=True, gc=False):
+    """Send an operation to an entity, to be delivered at a time or at once."""
+
+    event_id: int
+    instance_id: str
+    operation: str
+    input: str | None
+    deliver_at: datetime | None
+
+
+class LockEntities(Struct, frozen=True, gc=False):
+    """Ask for the locks of entities, in the order in which they are to be taken."""
+
+    event_id: int
+    entities: tuple[str, ...]
+
+
+class UnlockEntities(Struct, frozen=True, gc=False):
+    """Give the locks back that were asked for as number `lock_id`."""
+
+    event_id: int
+    lock_id: int
+
+
 class CompleteOrchestration(Struct, frozen=True, gc=False):
     """The function returned or raised. `result` is JSON text; `reason` is the text of what was raised."""
 
@@ -85,6 +118,10 @@ OrchestratorAction = (
     | CancelTimer
     | CreateSubOrchestration
     | SendEvent
+    | CallEntity
+    | SignalEntity
+    | LockEntities
+    | UnlockEntities
     | CompleteOrchestration
     | ContinueAsNew
 )

@@ -12,6 +12,13 @@ from datetime import datetime
 from typing import Final
 
 from perdure.core.events import (
+    EntityLockGranted,
+    EntityLockRequested,
+    EntityOperationCalled,
+    EntityOperationCompleted,
+    EntityOperationFailed,
+    EntityOperationSignaled,
+    EntityUnlockSent,
     EventRaised,
     EventSent,
     ExecutionCompleted,
@@ -51,12 +58,24 @@ MAIL = (
     SubOrchestrationInstanceCompleted,
     SubOrchestrationInstanceFailed,
     TimerFired,
+    EntityOperationCompleted,
+    EntityOperationFailed,
+    EntityLockGranted,
     EventRaised,
     ExecutionSuspended,
     ExecutionResumed,
     ExecutionRewound,
 )
-DECISIONS = (TaskScheduled, SubOrchestrationInstanceCreated, TimerCreated, EventSent)
+# Decisions that nothing answers.
+SENDING = (EventSent, EntityOperationSignaled, EntityUnlockSent)
+DECISIONS = (
+    TaskScheduled,
+    SubOrchestrationInstanceCreated,
+    TimerCreated,
+    EntityOperationCalled,
+    EntityLockRequested,
+    *SENDING,
+)
 
 LEGAL: Final[dict[tuple[str, type], str]] = {
     (UNBORN, OrchestratorStarted): STARTING,
@@ -72,10 +91,26 @@ LEGAL: Final[dict[tuple[str, type], str]] = {
 """(phase, event type) → next phase; what is not here is illegal."""
 
 AnsweringEvent = (
-    TaskCompleted | TaskFailed | SubOrchestrationInstanceCompleted | SubOrchestrationInstanceFailed | TimerFired
+    TaskCompleted
+    | TaskFailed
+    | SubOrchestrationInstanceCompleted
+    | SubOrchestrationInstanceFailed
+    | TimerFired
+    | EntityOperationCompleted
+    | EntityOperationFailed
+    | EntityLockGranted
 )
 
-_ANSWERING = (TaskCompleted, TaskFailed, SubOrchestrationInstanceCompleted, SubOrchestrationInstanceFailed, TimerFired)
+_ANSWERING = (
+    TaskCompleted,
+    TaskFailed,
+    SubOrchestrationInstanceCompleted,
+    SubOrchestrationInstanceFailed,
+    TimerFired,
+    EntityOperationCompleted,
+    EntityOperationFailed,
+    EntityLockGranted,
+)
 
 ANSWERS: Final[dict[type, type]] = {
     TaskCompleted: TaskScheduled,
@@ -83,6 +118,9 @@ ANSWERS: Final[dict[type, type]] = {
     SubOrchestrationInstanceCompleted: SubOrchestrationInstanceCreated,
     SubOrchestrationInstanceFailed: SubOrchestrationInstanceCreated,
     TimerFired: TimerCreated,
+    EntityOperationCompleted: EntityOperationCalled,
+    EntityOperationFailed: EntityOperationCalled,
+    EntityLockGranted: EntityLockRequested,
 }
 """Event type that settles → event type that it settles; each at most once."""
 
@@ -146,7 +184,7 @@ class EventAutomaton:
             self.next_event_id = event.event_id + 1
             if self.rewinds:
                 self.rewinds_before[event.event_id] = self.rewinds
-            if not isinstance(event, EventSent):
+            if not isinstance(event, SENDING):
                 self.open[event.event_id] = event
                 self.open_activities += kind is TaskScheduled
         elif isinstance(event, OrchestratorStarted):

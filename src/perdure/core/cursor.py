@@ -15,18 +15,32 @@ from types import FrameType
 from typing import Any, Final, assert_never
 
 from perdure.core.actions import (
+    CallEntity,
     CancelTimer,
     CompleteOrchestration,
     ContinueAsNew,
     CreateSubOrchestration,
     CreateTimer,
+    LockEntities,
     OrchestratorAction,
     ScheduleTask,
     SendEvent,
+    SignalEntity,
+    UnlockEntities,
 )
 from perdure.core.codec import PayloadCodec
 from perdure.core.events import (
     DecisionEvent,
+    EntityLock,
+    EntityLockGranted,
+    EntityLockRequested,
+    EntityOperation,
+    EntityOperationCalled,
+    EntityOperationCompleted,
+    EntityOperationFailed,
+    EntityOperationSignaled,
+    EntityUnlock,
+    EntityUnlockSent,
     EventRaised,
     EventSent,
     ExecutionCompleted,
@@ -48,10 +62,18 @@ from perdure.core.events import (
     TimerCreated,
     TimerFired,
 )
-from perdure.core.failures import FailureDetails, TaskFailedError, activity_failed, child_failed, text_of
+from perdure.core.failures import (
+    EntityOperationFailedError,
+    FailureDetails,
+    TaskFailedError,
+    activity_failed,
+    child_failed,
+    text_of,
+)
 from perdure.core.tasks import (
     ActivityCall,
     AtomicTask,
+    EntityCall,
     EventTask,
     Routine,
     SubOrchestrationCall,
@@ -161,8 +183,8 @@ class OrchestrationCursor:
 
         A decision that the code has not made is left out, with its answers; what it decided instead stays to be taken
         by the next `advance`. At a decision that contradicts one of the code's, everything decided from there on is
-        left out. After a failure of one of the `hidden` tasks, which is left out, too, a decision must be the code's
-        in every detail: its number may have gone to another call.
+        left out. After the failure of one of the `hidden` tasks, or the grant of such a lock, which is left out, too, a
+        decision must be the code's in every detail: its number may have gone to another call.
         """
         kept: list[HistoryEvent] = []
         confirmed: set[int] = set()
@@ -176,7 +198,7 @@ class OrchestrationCursor:
                 if contradicted or action is None:
                     continue
                 confirmed.add(event.event_id)
-            elif isinstance(event, TaskFailed | SubOrchestrationInstanceFailed) and event.task_id in hidden:
+            elif isinstance(event, HIDEABLE) and event.task_id in hidden:
                 is_strict = True
                 continue
             elif isinstance(event, ANSWERS) and event.task_id not in confirmed:
@@ -271,13 +293,25 @@ class OrchestrationCursor:
         elif task.id != routine.first_id:
             self._first_attempts[task.id] = routine.first_id
 
+    def signal_entity(self, instance_id: str, operation: str, input: str | None, deliver_at: datetime | None) -> None:
+        """Send an operation (input is JSON text) to an entity, without waiting for anything."""
+        if not self.is_done:
+            number = self._take_number()
+            self._actions[number] = SignalEntity(number, instance_id, operation, input, deliver_at)
+
+    def unlock(self, lock_id: int) -> None:
+        """Give the locks back that were asked for as number `lock_id`."""
+        if not self.is_done:
+            number = self._take_number()
+            self._actions[number] = UnlockEntities(number, lock_id)
+
     # ------------------------------------------------------------------ one event
 
     def _apply(self, event: HistoryEvent) -> None:
         if self._is_held and self._hold(event):
             return
         match event:
-            case TaskCompleted() | SubOrchestrationInstanceCompleted():
+            case TaskCompleted() | SubOrchestrationInstanceCompleted() | EntityOperationCompleted():
                 self._complete(event.task_id, event.result)
             case OrchestratorStarted():
                 self.now = max(self.now, event.timestamp) if self.name else event.timestamp
@@ -285,11 +319,11 @@ class OrchestrationCursor:
                 pass
             case TaskScheduled() | TimerCreated() | SubOrchestrationInstanceCreated() | EventSent():
                 self._confirm(event)
-            case TimerFired():
+            case TimerFired() | EntityLockGranted():
                 self._complete(event.task_id, None)
             case EventRaised():
                 self._event_raised(event)
-            case TaskFailed() | SubOrchestrationInstanceFailed():
+            case TaskFailed() | SubOrchestrationInstanceFailed() | EntityOperationFailed():
                 self._task_failed(event.task_id, event.failure)
             case ExecutionStarted():
                 self.name, self.input, self.version, self.parent = event.name, event.input, event.version, event.parent
@@ -299,8 +333,10 @@ class OrchestrationCursor:
                 self._is_suspended = self._is_held = True
             case ExecutionResumed():
                 self._resumed()
-            case ExecutionRewound():
-                pass
+            case EntityOperationCalled() | EntityLockRequested() | EntityOperationSignaled() | EntityUnlockSent():
+                self._confirm(event)
+            case ExecutionRewound() | EntityOperation() | EntityLock() | EntityUnlock():
+                pass  # the last three are mail of entities, and in no history
             case ExecutionCompleted():
                 self.is_done = True
                 self._actions.pop(event.event_id, None)  # the end has no other trace in the history
@@ -369,6 +405,8 @@ class OrchestrationCursor:
                 error = activity_failed(task.name, failure)
             case SubOrchestrationCall():
                 error = child_failed(task.name, failure)
+            case EntityCall():
+                error = EntityOperationFailedError(task.instance_id, task.operation, failure)
             case _:
                 return  # the history is legal, so this is no other kind
         self._settle(task, TaskState.FAILED, error)
@@ -583,7 +621,11 @@ class OrchestrationCursor:
 LIFE = (
     OrchestratorStarted, ExecutionStarted, ExecutionSuspended, ExecutionResumed, ExecutionRewound, ExecutionTerminated,
 )  # fmt: skip
-ANSWERS = (TaskCompleted, TaskFailed, SubOrchestrationInstanceCompleted, SubOrchestrationInstanceFailed, TimerFired)
+ANSWERS = (
+    TaskCompleted, TaskFailed, SubOrchestrationInstanceCompleted, SubOrchestrationInstanceFailed, TimerFired,
+    EntityOperationCompleted, EntityOperationFailed, EntityLockGranted,
+)  # fmt: skip
+HIDEABLE = (TaskFailed, SubOrchestrationInstanceFailed, EntityOperationFailed, EntityLockGranted)
 MAIL = (*ANSWERS, EventRaised)
 
 
@@ -617,15 +659,31 @@ def _is_same(event: DecisionEvent, action: OrchestratorAction) -> bool:
                 and _same_name(event.name, action.name)
                 and action.instance_id == event.instance_id
             )
+        case EntityOperationCalled():
+            return isinstance(action, CallEntity) and _same_operation(event, action)
+        case EntityOperationSignaled():
+            return isinstance(action, SignalEntity) and _same_operation(event, action)
+        case EntityLockRequested():
+            return isinstance(action, LockEntities) and action.entities == event.entities
+        case EntityUnlockSent():
+            return isinstance(action, UnlockEntities) and action.lock_id == event.lock_id
         case _:
             assert_never(event)
+
+
+def _same_operation(event: EntityOperationCalled | EntityOperationSignaled, action: CallEntity | SignalEntity) -> bool:
+    return event.instance_id == action.instance_id and _same_name(event.operation, action.operation)
 
 
 def _asks_the_same(event: DecisionEvent, action: OrchestratorAction) -> bool:
     """Whether two decisions of the same kind and name ask for the same."""
     if isinstance(event, TimerCreated):
         return isinstance(action, CreateTimer) and action.fire_at == event.fire_at
-    return isinstance(action, ScheduleTask | CreateSubOrchestration | SendEvent) and action.input == event.input
+    if isinstance(event, EntityLockRequested | EntityUnlockSent):
+        return True  # they are all that there is to them
+    if not isinstance(action, ScheduleTask | CreateSubOrchestration | SendEvent | CallEntity | SignalEntity):
+        return False
+    return action.input == event.input
 
 
 def _same_name(one: str, other: str) -> bool:

@@ -162,6 +162,86 @@ class EventSent(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
     input: str | None = None
 
 
+class EntityOperationCalled(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """The orchestrator called an operation of an entity. `input` is JSON text."""
+
+    event_id: int
+    instance_id: str
+    operation: str
+    input: str | None = None
+
+
+class EntityOperationSignaled(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """The orchestrator sent an operation to an entity and does not wait for it. `input` is JSON text."""
+
+    event_id: int
+    instance_id: str
+    operation: str
+    input: str | None = None
+    deliver_at: datetime | None = None
+
+
+class EntityOperationCompleted(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """The operation returned. `result` is JSON text."""
+
+    task_id: int
+    result: str | None = None
+
+
+class EntityOperationFailed(Event, frozen=True, tag=True, gc=False):
+    """The operation raised, and changed nothing."""
+
+    task_id: int
+    failure: FailureDetails
+
+
+class EntityLockRequested(Event, frozen=True, tag=True, gc=False):
+    """The orchestrator asked for the locks of entities, in the order in which they are taken."""
+
+    event_id: int
+    entities: tuple[str, ...]
+
+
+class EntityLockGranted(Event, frozen=True, tag=True, gc=False):
+    """All the locks are held."""
+
+    task_id: int
+
+
+class EntityUnlockSent(Event, frozen=True, tag=True, gc=False):
+    """The orchestrator gave the locks back that it asked for as number `lock_id`."""
+
+    event_id: int
+    lock_id: int
+
+
+class EntityOperation(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """Mail to an entity: run an operation, and answer its `caller` if it has one. `input` is JSON text."""
+
+    operation: str
+    input: str | None = None
+    caller: ParentInstance | None = None
+
+
+class EntityLock(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """Mail to an entity: be locked for `owner`, and pass this on to the next of `entities`."""
+
+    owner: ParentInstance
+    entities: tuple[str, ...]
+    place: int = 0
+
+
+class EntityUnlock(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
+    """Mail to an entity: be free again.
+
+    With `entities` the owner ended without knowing how far its request had come: this follows it from `place` on.
+    """
+
+    owner: ParentInstance
+    entities: tuple[str, ...] = ()
+    place: int = 0
+
+
 class EventRaised(Event, frozen=True, tag=True, omit_defaults=True, gc=False):
     """An external event arrived. `input` is JSON text."""
 
@@ -188,10 +268,25 @@ HistoryEvent = (
     | TimerFired
     | EventSent
     | EventRaised
+    | EntityOperationCalled
+    | EntityOperationSignaled
+    | EntityOperationCompleted
+    | EntityOperationFailed
+    | EntityLockRequested
+    | EntityLockGranted
+    | EntityUnlockSent
+    | EntityOperation
+    | EntityLock
+    | EntityUnlock
 )
 
-SchedulingEvent = TaskScheduled | SubOrchestrationInstanceCreated | TimerCreated
+SchedulingEvent = (
+    TaskScheduled | SubOrchestrationInstanceCreated | TimerCreated | EntityOperationCalled | EntityLockRequested
+)
 """Decisions that something answers."""
 
-DecisionEvent = SchedulingEvent | EventSent
+DecisionEvent = SchedulingEvent | EventSent | EntityOperationSignaled | EntityUnlockSent
 """All decisions but the last."""
+
+EntityMail = EntityOperation | EntityLock | EntityUnlock
+"""What an entity understands; no history has it."""

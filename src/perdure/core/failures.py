@@ -94,6 +94,23 @@ class TaskFailedError(Exception):
         return self.details.is_caused_by(kind)
 
 
+class EntityOperationFailedError(TaskFailedError):
+    """Raised inside an orchestrator by the call of an entity's operation that failed.
+
+    Its text is the failure's message alone, as in SDK 1.x.
+
+    Attributes:
+        entity_id: the entity's instance id.
+        operation: the operation's name.
+    """
+
+    def __init__(self, entity_id: str, operation: str, details: FailureDetails) -> None:
+        super().__init__(details.message, details)
+        self.args = (details.message,)
+        self.entity_id = entity_id
+        self.operation = operation
+
+
 def activity_failed(name: str, details: FailureDetails) -> TaskFailedError:
     """What awaiting the activity `name` raises, in the words of the official host."""
     return TaskFailedError(f"Activity function '{name}' failed:  {details.error_type}: {details.message}", details)

@@ -13,6 +13,16 @@ from datetime import UTC, datetime
 from typing import Any, assert_never
 
 from perdure.core.events import (
+    EntityLock,
+    EntityLockGranted,
+    EntityLockRequested,
+    EntityOperation,
+    EntityOperationCalled,
+    EntityOperationCompleted,
+    EntityOperationFailed,
+    EntityOperationSignaled,
+    EntityUnlock,
+    EntityUnlockSent,
     EventRaised,
     EventSent,
     ExecutionCompleted,
@@ -94,6 +104,21 @@ def _row(event: HistoryEvent, show_input: bool, show_output: bool) -> Row | None
             row |= {"FireAt": time_text(event.fire_at)}
         case EventRaised():
             row |= {"Name": event.name} | _input(event.input, show_input)
+        case EntityOperationCalled() | EntityOperationSignaled():
+            row |= {"EventType": "EventSent", "Name": "op", "InstanceId": event.instance_id}
+            row |= {"Operation": event.operation} | _input(event.input, show_input)
+        case EntityOperationCompleted():
+            row |= {"EventType": "EventRaised"} | _result(event.result, show_output)
+        case EntityOperationFailed():
+            row |= {"EventType": "EventRaised", "FailureDetails": failure_view(event.failure)}
+        case EntityLockRequested():
+            row |= {"EventType": "EventSent", "Name": "op", "LockSet": list(event.entities)}
+        case EntityLockGranted():
+            row |= {"EventType": "EventRaised"}
+        case EntityUnlockSent():
+            row |= {"EventType": "EventSent", "Name": "release"}
+        case EntityOperation() | EntityLock() | EntityUnlock():
+            return None  # mail of entities, which have no history
         case EventSent():
             row |= {"Name": event.name, "InstanceId": event.instance_id} | _input(event.input, show_input)
         case ExecutionTerminated() | ExecutionSuspended() | ExecutionResumed() | ExecutionRewound():

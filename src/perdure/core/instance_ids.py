@@ -27,3 +27,18 @@ def check_instance_id(instance_id: str) -> None:
         raise InvalidInstanceIdError("Orchestration instance ids must not contain /, \\, #, ?, or control characters.")
     if len(instance_id) > INSTANCE_ID_LENGTH_MAX:
         raise InvalidInstanceIdError("Instance ID lengths must not exceed 256 characters.")
+
+
+def check_entity_id(entity_id: str) -> None:
+    """Refuse ids that no entity can have.
+
+    Raises:
+        InvalidInstanceIdError: with the official host's sentence.
+    """
+    mark, name, key = (*entity_id.split("@", 2), "", "")[:3]
+    if mark or not name or entity_id.count("@") < 2:
+        raise InvalidInstanceIdError(f"Invalid entity id: '{entity_id}' is not  @name@key.")
+    if _FORBIDDEN.search(key) or _FORBIDDEN.search(name):
+        raise InvalidInstanceIdError("Entity keys must not contain /, \\, #, ?, or control characters.")
+    if len(entity_id) > INSTANCE_ID_LENGTH_MAX:
+        raise InvalidInstanceIdError("Instance ID lengths must not exceed 256 characters.")

@@ -44,6 +44,11 @@ class StartPolicy(StrEnum):
     REPLACE = "replace"
 
 
+def is_entity_id(instance_id: str) -> bool:
+    """Whether an instance id is an entity's; such an instance needs no creation."""
+    return instance_id.startswith("@")
+
+
 def takes_mail(status: RuntimeStatus, event: HistoryEvent) -> bool:
     """Whether an instance in `status` can still do something with `event`: what has ended only a rewind reaches."""
     if isinstance(event, ExecutionRewound):
@@ -51,8 +56,31 @@ def takes_mail(status: RuntimeStatus, event: HistoryEvent) -> bool:
     return not status.is_terminal
 
 
+class EntityState(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What an entity is between batches: its user's state as JSON text, or None, and whose lock it has."""
+
+    state: str | None = None
+    lock: ParentInstance | None = None
+
+
+class HeldLock(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Locks that an execution has asked for as number `lock_id` and not given back.
+
+    `rewinds` is how often it had been rewound by then: what it had before that was given back.
+    """
+
+    lock_id: int
+    entities: tuple[str, ...]
+    rewinds: int = 0
+
+    def owner(self, holder: Instance) -> ParentInstance:
+        """What entities know the holder by."""
+        execution_id = holder.execution_id if not self.rewinds else f"{holder.execution_id}/r{self.rewinds}"
+        return ParentInstance(holder.instance_id, execution_id, holder.name, self.lock_id)
+
+
 class Instance(Struct, frozen=True, gc=False):
-    """The row that everyone queries: an orchestration as its last checkpoint left it.
+    """The row that everyone queries: an orchestration or entity as its last checkpoint left it.
 
     Attributes:
         execution_id: names one generation; new at start and at every continue-as-new.
@@ -60,6 +88,8 @@ class Instance(Struct, frozen=True, gc=False):
         output: JSON text: the result, the failure's sentence, or the reason of a termination.
         created_at: kept over all generations.
         start_at: its code does not run before this time; None for at once.
+        locks: the locks of entities that it holds or waits for.
+        entity: what makes it an entity; None for orchestrations.
     """
 
     instance_id: str
@@ -78,6 +108,8 @@ class Instance(Struct, frozen=True, gc=False):
     tags: dict[str, str] | None = None
     completed_at: datetime | None = None
     start_at: datetime | None = None
+    locks: tuple[HeldLock, ...] = ()
+    entity: EntityState | None = None
 
 
 class Message(Struct, frozen=True, gc=False):
@@ -125,6 +157,9 @@ class Checkpoint(Struct, frozen=True, gc=False):
         activities: calls that may start once this is durable. They need no row: the history says that they are open.
         consumed: ids of stored mail that this episode used up or made obsolete.
         has_open_work: the instance goes on without mail: it has open activities, or a generation to begin.
+        changes_locks: `instance.locks` may differ from what is stored.
+        creates: there is no row yet: it is inserted first.
+        deletes: nothing of the row is worth keeping: it goes. With `creates`, there is none before or after.
         changes_open_work: `has_open_work` may differ from what the row says; a store may leave its index alone if not.
         replaces_history: the stored history goes; the row, with another execution id and input perhaps, stands at
             position 1 with `events` as its first checkpoint, or at position 0 if there are none.
@@ -141,6 +176,9 @@ class Checkpoint(Struct, frozen=True, gc=False):
     has_open_work: bool = False
     changes_open_work: bool = True
     replaces_history: bool = False
+    changes_locks: bool = False
+    creates: bool = False
+    deletes: bool = False
 
     @property
     def position_after(self) -> int:
@@ -226,6 +264,20 @@ class InstanceQuery(Struct, frozen=True):
     created_to: datetime | None = None
     prefix: str | None = None
     parents: tuple[str, ...] | None = None
+    limit: int = 100
+    after: str | None = None
+
+
+class EntityQuery(Struct, frozen=True):
+    """Which entities to list: all given conditions hold. Times are inclusive; pages are in order of id.
+
+    `prefix` is the beginning of an instance id, so `@counter@` asks for all of that name.
+    """
+
+    prefix: str = "@"
+    updated_from: datetime | None = None
+    updated_to: datetime | None = None
+    locked_only: bool = False
     limit: int = 100
     after: str | None = None
 

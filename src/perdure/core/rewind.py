@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from perdure.core.cursor import OrchestrationCursor
 from perdure.core.events import (
     DecisionEvent,
+    EntityLockGranted,
+    EntityOperationFailed,
+    EntityUnlockSent,
     ExecutionCompleted,
     HistoryEvent,
     OrchestratorCompleted,
@@ -20,7 +23,7 @@ from perdure.core.events import (
     TaskFailed,
 )
 
-Failure = TaskFailed | SubOrchestrationInstanceFailed
+Failure = TaskFailed | SubOrchestrationInstanceFailed | EntityOperationFailed
 
 
 def rewound(
@@ -30,7 +33,8 @@ def rewound(
 
     Failures are hidden, the latest first, until the code no longer fails. If it fails without any, it fails by itself:
     then nothing is taken out, as the code may yet be corrected. Of a call with a retry policy the first attempt is
-    hidden, so that it has all its attempts before it again.
+    hidden, so that it has all its attempts before it again. Locks of entities were given back at the failure: where the
+    code would still hold some, their grant is hidden too, and what was done under them is done again.
 
     Args:
         history: of the failed execution.
@@ -46,13 +50,28 @@ def rewound(
             past = [event for event in past if not _is_beyond(event, new_number)]
         else:
             failed = [event.task_id for event in kept if isinstance(event, Failure)]
-            if cursor.failure is None:
+            held = _held_locks(kept)
+            if cursor.failure is None and held:
+                hidden |= held
+            elif cursor.failure is None:
                 return cursor, _without_idle_episodes(kept)
-            if not failed:
+            elif not failed:
                 return cursor, [event for event in history if not isinstance(event, ExecutionCompleted)]
-            first = cursor.first_attempt(failed[-1])
-            hidden.add(first if first in failed else failed[-1])
+            else:
+                first = cursor.first_attempt(failed[-1])
+                hidden.add(first if first in failed else failed[-1])
         cursor.close()
+
+
+def _held_locks(events: Iterable[HistoryEvent]) -> set[int]:
+    """Numbers of the requests whose locks are held at the end of a history."""
+    held: set[int] = set()
+    for event in events:
+        if isinstance(event, EntityLockGranted):
+            held.add(event.task_id)
+        elif isinstance(event, EntityUnlockSent):
+            held.discard(event.lock_id)
+    return held
 
 
 def _is_beyond(event: HistoryEvent, number: int) -> bool:

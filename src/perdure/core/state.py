@@ -15,18 +15,32 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from perdure.core.actions import (
+    CallEntity,
     CancelTimer,
     CompleteOrchestration,
     ContinueAsNew,
     CreateSubOrchestration,
     CreateTimer,
+    LockEntities,
     OrchestratorAction,
     ScheduleTask,
     SendEvent,
+    SignalEntity,
+    UnlockEntities,
 )
 from perdure.core.automaton import EventAutomaton
 from perdure.core.codec import payloads
 from perdure.core.events import (
+    EntityLock,
+    EntityLockGranted,
+    EntityLockRequested,
+    EntityOperation,
+    EntityOperationCalled,
+    EntityOperationCompleted,
+    EntityOperationFailed,
+    EntityOperationSignaled,
+    EntityUnlock,
+    EntityUnlockSent,
     EventRaised,
     EventSent,
     ExecutionCompleted,
@@ -49,7 +63,15 @@ from perdure.core.events import (
     TimerFired,
 )
 from perdure.core.failures import FailureDetails
-from perdure.core.records import ActivityTask, Checkpoint, Instance, Message, RuntimeStatus, StoredInstance
+from perdure.core.records import (
+    ActivityTask,
+    Checkpoint,
+    HeldLock,
+    Instance,
+    Message,
+    RuntimeStatus,
+    StoredInstance,
+)
 
 
 class Episode(Struct, frozen=True):
@@ -137,7 +159,7 @@ class RuntimeState:
                 replies += _refusals(instance, event, now)
             elif message.execution_id is not None and (
                 self._is_of_another_call(message, task_id)
-                if automaton.rewinds_before
+                if automaton.rewinds
                 else message.execution_id != instance.execution_id
             ):
                 reason = "of another execution"
@@ -147,6 +169,8 @@ class RuntimeState:
                 reason = self._pointless(event, is_suspended)
             elif task_id in answered or not automaton.answers_open(event):
                 reason = "repeated"
+            elif type(event) is EntityLockGranted and self._lock_owner(event.task_id) is None:
+                reason = "withdrawn"
             if reason is not None:
                 dropped[reason] = dropped.get(reason, 0) + 1
                 replies += self._refused_rewind(message, now)
@@ -199,8 +223,17 @@ class RuntimeState:
                 return not is_ours or message.execution_id != self.instance.execution_id
             case SubOrchestrationInstanceCompleted() | SubOrchestrationInstanceFailed() if task_id is not None:
                 return message.execution_id != self.call_id(task_id)
+            case EntityOperationCompleted() | EntityOperationFailed() if task_id is not None:
+                return message.execution_id != self.call_id(task_id)
+            case EntityLockGranted() if task_id is not None:
+                owner = self._lock_owner(task_id)
+                return owner is not None and message.execution_id != owner.execution_id
             case _:
                 return message.execution_id != self.instance.execution_id
+
+    def _lock_owner(self, lock_id: int) -> ParentInstance | None:
+        """What entities know this execution by as the owner of locks, or None if it has given these back."""
+        return next((held.owner(self.instance) for held in self.instance.locks if held.lock_id == lock_id), None)
 
     def call_id(self, task_id: int) -> str:
         """The execution's id, as calls know it: those made after a rewind may have numbers that others had before."""
@@ -325,8 +358,8 @@ class _Draft:
     """A checkpoint in the making. With `kept`, it replaces the history by that and what the episode adds."""
 
     __slots__ = (
-        "activities", "children", "consumed", "default_version", "episode", "events", "fields", "had_open_work",
-        "kept", "messages", "next_execution", "row", "state",
+        "_locks", "activities", "children", "consumed", "default_version", "episode", "events", "fields",
+        "had_open_work", "kept", "messages", "next_execution", "row", "state",
     )  # fmt: skip
 
     def __init__(
@@ -348,6 +381,7 @@ class _Draft:
         self.activities: list[ActivityTask] = []
         self.consumed: list[str] = list(episode.consumed)
         self.next_execution: str | None = None
+        self._locks: list[HeldLock] = list(state.instance.locks)
         self.fields: dict[str, Any] = {"updated_at": episode.now}
         if custom_status is not None:
             self.fields["custom_status"] = custom_status
@@ -376,6 +410,17 @@ class _Draft:
                 self._record(EventSent(now, action.event_id, action.instance_id, action.name, action.input))
                 raised = EventRaised(now, action.name, action.input)
                 self._send(self._id(f"{action.event_id}/event"), action.instance_id, None, raised)
+            case CallEntity():
+                call = EntityOperationCalled(now, action.event_id, action.instance_id, action.operation, action.input)
+                self._record(call)
+                self._call_entity(call)
+            case SignalEntity():
+                self._signal_entity(action)
+            case LockEntities():
+                self._record(EntityLockRequested(now, action.event_id, action.entities))
+                self._lock(action.event_id, action.entities)
+            case UnlockEntities():
+                self._unlock(action)
             case ContinueAsNew():
                 self._continue_as_new(action)
             case _:
@@ -396,6 +441,7 @@ class _Draft:
     def take_up_again(self, awaited: Collection[int], children: Mapping[str, Instance]) -> None:
         """What the kept history leaves open goes on: activities run again, timers are set, failed children rewound."""
         self.fields.update(output=None, failure=None, completed_at=None)
+        withdrawn = {event.lock_id for event in self.kept or () if isinstance(event, EntityUnlockSent)}
         for event in list(self.state.automaton.open.values()):
             match event:
                 case TaskScheduled():
@@ -406,10 +452,18 @@ class _Draft:
                     pass  # the code has cancelled it
                 case SubOrchestrationInstanceCreated():
                     self._take_up_child(event, children.get(event.instance_id))
+                case EntityOperationCalled():
+                    self._call_entity(event)
+                case EntityLockRequested():
+                    if event.event_id not in withdrawn:
+                        self._lock(event.event_id, event.entities)
 
     def checkpoint(self) -> Checkpoint:
         state, automaton = self.state, self.state.automaton
         continues = self.next_execution is not None
+        locks = tuple(self._locks)
+        if locks != self.row.locks:
+            self.fields["locks"] = locks
         instance = replace(self.row, **self.fields)
         has_open_work = continues or (automaton.open_activities > 0 and not instance.status.is_terminal)
         events: tuple[HistoryEvent, ...] = ()
@@ -430,14 +484,21 @@ class _Draft:
             has_open_work=has_open_work,
             changes_open_work=state.position == 0 or replaces or has_open_work != self.had_open_work,
             replaces_history=replaces,
+            changes_locks=locks != self.row.locks,
         )
 
     def _record(self, event: HistoryEvent) -> None:
         self.state.automaton.step(event)
         self.events.append(event)
 
-    def _send(self, message_id: str, target: str, execution_id: str | None, event: HistoryEvent) -> None:
-        deliver_at = event.fire_at if isinstance(event, TimerFired) else None
+    def _send(
+        self,
+        message_id: str,
+        target: str,
+        execution_id: str | None,
+        event: HistoryEvent,
+        deliver_at: datetime | None = None,
+    ) -> None:
         self.messages[message_id] = Message(message_id, target, execution_id, event, deliver_at)
 
     def _id(self, what: str) -> str:
@@ -447,7 +508,49 @@ class _Draft:
 
     def _set_timer(self, event_id: int, fire_at: datetime) -> None:
         fired = TimerFired(fire_at, event_id, fire_at)
-        self._send(self._id(str(event_id)), self.row.instance_id, self.row.execution_id, fired)
+        self._send(self._id(str(event_id)), self.row.instance_id, self.row.execution_id, fired, fire_at)
+
+    def _call_entity(self, call: EntityOperationCalled) -> None:
+        request = EntityOperation(self.episode.now, call.operation, call.input, self._parent(call.event_id))
+        self._send(self._id(f"{call.event_id}/call"), call.instance_id, None, request)
+
+    def _signal_entity(self, action: SignalEntity) -> None:
+        now = self.episode.now
+        self._record(
+            EntityOperationSignaled(
+                now, action.event_id, action.instance_id, action.operation, action.input, action.deliver_at
+            )
+        )
+        signal = EntityOperation(now, action.operation, action.input)
+        self._send(self._id(f"{action.event_id}/signal"), action.instance_id, None, signal, action.deliver_at)
+
+    def _lock(self, lock_id: int, entities: tuple[str, ...]) -> None:
+        held = HeldLock(lock_id, entities, self.state.automaton.rewinds)
+        request = EntityLock(self.episode.now, held.owner(self.row), entities)
+        self._send(self._id(f"{lock_id}/lock"), entities[0], None, request)
+        self._locks.append(held)
+
+    def _unlock(self, action: UnlockEntities) -> None:
+        now = self.episode.now
+        self._record(EntityUnlockSent(now, action.event_id, action.lock_id))
+        for held in self._locks:
+            if held.lock_id != action.lock_id:
+                continue
+            if held.lock_id in self.state.automaton.open:  # not granted yet: it must not overtake its request
+                self._send_all(releases(self.row, [held], now))
+                continue
+            free = EntityUnlock(now, held.owner(self.row))
+            for number, entity_id in enumerate(held.entities):
+                self._send(self._id(f"{action.event_id}/unlock/{number}"), entity_id, None, free)
+        self._locks = [held for held in self._locks if held.lock_id != action.lock_id]
+
+    def _release_locks(self) -> None:
+        """The execution ends: whatever locks it has or is still to get are given back."""
+        self._send_all(releases(self.row, self._locks, self.episode.now))
+        self._locks = []
+
+    def _send_all(self, messages: Iterable[Message]) -> None:
+        self.messages.update((message.message_id, message) for message in messages)
 
     def _cancel(self, event_id: int) -> None:
         """The timer's mail goes with this checkpoint, or is never stored; a firing already on its way is ignored."""
@@ -535,6 +638,7 @@ class _Draft:
     def _end(self, event_id: int, status: RuntimeStatus, output: str | None, failure: FailureDetails | None) -> None:
         now, row = self.episode.now, self.row
         self._cancel_open_timers()
+        self._release_locks()
         event_id = max(event_id, self.state.automaton.next_event_id)
         self._record(ExecutionCompleted(now, event_id, status, output, failure))
         self.fields.update(status=status, output=output, failure=failure, completed_at=now)
@@ -548,6 +652,7 @@ class _Draft:
 
     def _continue_as_new(self, action: ContinueAsNew) -> None:
         self._cancel_open_timers()
+        self._release_locks()
         self.next_execution = derived_id(self.row.execution_id, "next")
         self.fields.update(execution_id=self.next_execution, input=action.input)
         if action.version is not None:
@@ -569,11 +674,15 @@ def derived_id(execution_id: str, what: str) -> str:
     return uuid5(namespace, what).hex
 
 
-def answer_of_replaced(instance: Instance, now: datetime) -> Message | None:
-    """What the parent of an instance that is replaced before it ended has to hear, or None if nobody waits for it."""
-    parent = instance.parent
-    if parent is None or instance.status.is_terminal:
-        return None
+def farewell(instance: Instance, now: datetime) -> list[Message]:
+    """What others have to hear when an instance is replaced before it has ended: its parent, and entities it locked."""
+    messages = releases(instance, instance.locks, now)
+    if instance.parent is not None and not instance.status.is_terminal:
+        messages.append(_replaced(instance, instance.parent, now))
+    return messages
+
+
+def _replaced(instance: Instance, parent: ParentInstance, now: datetime) -> Message:
     failure = FailureDetails(
         "InstanceReplaced",
         f"The child orchestration '{instance.instance_id}' gave way to another start with its id before it ended.",
@@ -584,14 +693,39 @@ def answer_of_replaced(instance: Instance, now: datetime) -> Message | None:
 
 
 def answers_of_missing(mail: Iterable[Message], now: datetime) -> list[Message]:
-    """What parents have to hear whose mail finds no child, because it was purged: a start to refuse, or a rewind."""
+    """What others have to hear whose mail finds nobody, because that was purged.
+
+    Parents hear so whose start or rewind it was, and callers of entities. Requests for locks are to find the next life
+    of the entity: who asks for several waits for all of them.
+    """
     answers: list[Message] = []
     for message in mail:
         event = message.event
-        if isinstance(event, ExecutionStarted | ExecutionRewound) and event.parent is not None:
-            sentence = f"The child orchestration '{message.instance_id}' was purged before it could answer."
-            answers.append(_never(message, event.parent, "purged", FailureDetails("InstancePurged", sentence), now))
+        match event:
+            case ExecutionStarted() | ExecutionRewound() if event.parent is not None:
+                sentence = f"The child orchestration '{message.instance_id}' was purged before it could answer."
+                answers.append(_never(message, event.parent, "purged", FailureDetails("InstancePurged", sentence), now))
+            case EntityOperation() if event.caller is not None:
+                sentence = f"The entity '{message.instance_id}' was purged before it could run '{event.operation}'."
+                failure = FailureDetails("EntityPurged", sentence, is_non_retriable=True)
+                failed = EntityOperationFailed(now, event.caller.task_id, failure)
+                answer_id, caller = f"{message.message_id}/answer", event.caller
+                answers.append(Message(answer_id, caller.instance_id, caller.execution_id, failed))
+            case EntityLock() | EntityUnlock():
+                answers.append(replace(message, message_id=f"{message.message_id}/again"))
+            case _:
+                pass
     return answers
+
+
+def releases(owner: Instance, locks: Iterable[HeldLock], now: datetime) -> list[Message]:
+    """What gives back the locks of an execution that ends: it follows each request as far as that has come."""
+    messages: list[Message] = []
+    for held in locks:
+        free = EntityUnlock(now, held.owner(owner), held.entities)
+        message_id = f"{owner.execution_id}/{held.lock_id}/release/r{held.rewinds}"
+        messages.append(Message(message_id, held.entities[0], None, free))
+    return messages
 
 
 def answers_to_rewinds(mail: Iterable[Message], now: datetime) -> list[Message]:

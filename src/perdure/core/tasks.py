@@ -11,7 +11,14 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, Protocol
 
-from perdure.core.actions import CreateSubOrchestration, CreateTimer, OrchestratorAction, ScheduleTask
+from perdure.core.actions import (
+    CallEntity,
+    CreateSubOrchestration,
+    CreateTimer,
+    LockEntities,
+    OrchestratorAction,
+    ScheduleTask,
+)
 from perdure.core.conversion import ExpectedType
 
 
@@ -146,6 +153,34 @@ class SubOrchestrationCall(AtomicTask):
 
     def to_action(self, event_id: int) -> OrchestratorAction:
         return CreateSubOrchestration(event_id, self.name, self.input, self.instance_id, self.version, self.tags)
+
+
+class EntityCall(AtomicTask):
+    """A call of an operation of an entity; `input` is JSON text."""
+
+    __slots__ = ("input", "instance_id", "operation")
+
+    def __init__(self, instance_id: str, operation: str, input: str | None, kind: Any = None) -> None:
+        super().__init__(kind)
+        self.instance_id = instance_id
+        self.operation = operation
+        self.input = input
+
+    def to_action(self, event_id: int) -> OrchestratorAction:
+        return CallEntity(event_id, self.instance_id, self.operation, self.input)
+
+
+class LockTask(AtomicTask):
+    """A request for the locks of entities, in their order for the whole hub; its result is None."""
+
+    __slots__ = ("entities",)
+
+    def __init__(self, entities: tuple[str, ...]) -> None:
+        super().__init__()
+        self.entities = entities
+
+    def to_action(self, event_id: int) -> OrchestratorAction:
+        return LockEntities(event_id, self.entities)
 
 
 class TimerTask(AtomicTask):

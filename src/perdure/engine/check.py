@@ -29,7 +29,7 @@ from perdure.core.events import (
     SubOrchestrationInstanceFailed,
     TimerFired,
 )
-from perdure.core.records import HistoryRow, InstanceDump, InstanceQuery, Message, RuntimeStatus
+from perdure.core.records import EntityState, HistoryRow, InstanceDump, InstanceQuery, Message, RuntimeStatus
 from perdure.engine.store import InstanceStore
 from perdure.errors import IllegalHistoryError
 
@@ -102,6 +102,9 @@ async def _walk(store: InstanceStore) -> _Walk:
 
 def _check_instance(dump: InstanceDump, automaton: EventAutomaton) -> Iterator[tuple[str, str]]:
     """(invariant, sentence) of every breach that one snapshot shows; `automaton` is left after its last event."""
+    if dump.instance.entity is not None:
+        yield from _check_entity(dump)
+        return
     yield from _check_rows(dump)
     yield from _check_mail(dump)
     if not all(row.is_intact for row in dump.rows):
@@ -116,6 +119,15 @@ def _check_instance(dump: InstanceDump, automaton: EventAutomaton) -> Iterator[t
     elif dump.instance.status.is_terminal:
         yield "S1", f"the row says {dump.instance.status}, but there is no history"
     yield from _check_wake_up(dump, automaton)
+
+
+def _check_entity(dump: InstanceDump) -> Iterator[tuple[str, str]]:
+    """An entity has a state or a lock, and neither a history nor anything to do without mail."""
+    if dump.rows or dump.has_open_work:
+        yield "H2", "an entity has no history and no open work, but this one has"
+    if dump.instance.entity == EntityState():
+        yield "S1", "it has neither a state nor a lock, and so should have no row"
+    yield from _check_mail(dump)
 
 
 def _check_rows(dump: InstanceDump) -> Iterator[tuple[str, str]]:

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from perdure.core.events import (
+    EntityOperation,
+    EntityUnlock,
     EventRaised,
     ExecutionResumed,
     ExecutionRewound,
     ExecutionStarted,
     ExecutionSuspended,
     ExecutionTerminated,
+    ParentInstance,
 )
-from perdure.core.instance_ids import check_instance_id
+from perdure.core.instance_ids import check_entity_id, check_instance_id
 from perdure.core.records import (
     TERMINAL,
+    EntityQuery,
     HistoryRow,
     Instance,
     InstancePage,
@@ -30,10 +34,23 @@ from perdure.core.records import (
     RuntimeStatus,
     Start,
     StartPolicy,
+    is_entity_id,
 )
 from perdure.core.state import derived_id
 from perdure.engine.crossing import Crossing
-from perdure.engine.requests import Count, Create, History, Operation, Purge, Query, Request, Send, Unwatch, Watch
+from perdure.engine.requests import (
+    Count,
+    Create,
+    Entities,
+    History,
+    Operation,
+    Purge,
+    Query,
+    Request,
+    Send,
+    Unwatch,
+    Watch,
+)
 from perdure.errors import (
     HostStoppedError,
     InstanceExistsError,
@@ -332,16 +349,94 @@ class TaskHubClient:
     async def _send(self, instance_id: str, event: SteeringEvent, request_id: str | None) -> RuntimeStatus:
         """The status in which the instance was when the event came."""
         _check_texts(instance_id=instance_id, request_id=request_id)
+        if is_entity_id(instance_id):  # it would take the mail, and could do nothing with it
+            raise InstanceNotFoundError(instance_id)
         message = Message(request_id or self._engine.new_id(), instance_id, None, event)
         status: RuntimeStatus | None = await self._ask(Send(message, may_repeat=request_id is not None))
         if status is None:
             raise InstanceNotFoundError(instance_id)
         return status
 
+    # ------------------------------------------------------------------ entities
+
+    async def signal_entity(
+        self,
+        entity_id: str,
+        operation: str,
+        input: str | None = None,
+        *,
+        deliver_at: datetime | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """Send an operation to an entity, which need not exist.
+
+        Args:
+            entity_id: its instance id, `@name@key`.
+            operation: the operation's name.
+            input: JSON text, or None.
+            deliver_at: not before this time; None for at once.
+            request_id: the same for every attempt of one request.
+
+        Raises:
+            InvalidInstanceIdError: the id is no entity's.
+            UnknownFunctionError: no such entity function.
+        """
+        _check_texts(entity_id=entity_id, operation=operation, request_id=request_id)
+        check_entity_id(entity_id)
+        self._check_known_entity(entity_id)
+        event = EntityOperation(self._engine.clock.now(), operation, input)
+        message = Message(request_id or self._engine.new_id(), entity_id, None, event, deliver_at)
+        await self._ask(Send(message, may_repeat=request_id is not None))
+
+    async def entity(self, entity_id: str) -> Instance | None:
+        """The entity `entity_id` (`@name@key`) as its last batch left it, or None if it has no state."""
+        page: InstancePage = await self._ask(Entities(EntityQuery(prefix=entity_id, limit=1)))
+        found = page.instances[0] if page.instances else None
+        has_state = found is not None and found.entity is not None and found.entity.state is not None
+        return found if has_state and found is not None and found.instance_id == entity_id else None
+
+    async def entities(self, query: EntityQuery) -> InstancePage:
+        """One page of entities, in order of id."""
+        return await self._ask(Entities(query))
+
+    async def purge_entity(self, entity_id: str) -> int:
+        """Remove the entity `entity_id` with its mail, whatever it does; returns how many were removed."""
+        check_entity_id(entity_id)
+        return len(await self._ask(Purge((entity_id,))))
+
+    async def clean_entities(self) -> tuple[int, int]:
+        """Free entities whose lock's holder has ended or is gone; returns (entities removed, locks released).
+
+        Entities without state remove themselves, and whoever ends gives its locks back: there is something to do only
+        after an accident.
+        """
+        released = 0
+        after: str | None = ""
+        while after is not None:
+            page = await self.entities(EntityQuery(locked_only=True, after=after or None))
+            for each in page.instances:
+                lock = None if each.entity is None else each.entity.lock
+                if lock is not None and await self._is_orphaned(lock):
+                    free = EntityUnlock(self._engine.clock.now(), lock)
+                    await self._ask(Send(Message(self._engine.new_id(), each.instance_id, None, free)))
+                    released += 1
+            after = page.after
+        return 0, released
+
+    async def _is_orphaned(self, lock: ParentInstance) -> bool:
+        holder = await self.get(lock.instance_id)
+        return holder is None or all(held.owner(holder) != lock for held in holder.locks)
+
+    def _check_known_entity(self, entity_id: str) -> None:
+        known = self._engine.functions.entities
+        name = entity_id.split("@", 2)[1]
+        if self._engine.runs_code and name.casefold() not in {each.casefold() for each in known}:
+            raise UnknownFunctionError(name, "entity", sorted(known))
+
     # ------------------------------------------------------------------ purge
 
     async def purge(self, instance_id: str, *, recursive: bool = False) -> int:
-        """Remove an instance that has ended, with its history; returns how many were removed.
+        """Remove an instance that has ended, with its history, or an entity; returns how many were removed.
 
         Args:
             recursive: remove its descendants that have ended, too. They go first, so that a purge that was interrupted
@@ -351,6 +446,10 @@ class TaskHubClient:
             InstanceNotFoundError: no such instance.
             InstanceNotFinishedError: the instance has not ended; nothing was removed.
         """
+        if is_entity_id(instance_id):
+            if not await self._purge_all([instance_id]):
+                raise InstanceNotFoundError(instance_id)
+            return 1
         instance = await self.get(instance_id)
         if instance is None:
             raise InstanceNotFoundError(instance_id)

@@ -10,7 +10,7 @@ from typing import Any, Protocol, assert_never
 from perdure.core.records import Message, Start, takes_mail
 from perdure.engine.clock import Clock
 from perdure.engine.partition import Partition
-from perdure.engine.requests import Count, Create, History, Purge, Query, Request, Send, Unwatch, Watch
+from perdure.engine.requests import Count, Create, Entities, History, Purge, Query, Request, Send, Unwatch, Watch
 from perdure.engine.settings import Settings
 from perdure.engine.store import InstanceStore
 from perdure.engine.watches import Watches
@@ -97,6 +97,8 @@ class Clients:
                     self._spawn(self._answer(request, partial(self._store.query, operation.query)), [request])
                 case Count():
                     self._spawn(self._answer(request, partial(self._store.count, operation.query)), [request])
+                case Entities():
+                    self._spawn(self._answer(request, partial(self._store.entities, operation.query)), [request])
                 case Purge():
                     purge = partial(self._store.purge, operation.instance_ids, self._clock.now())
                     self._spawn(self._answer(request, purge), [request])

@@ -9,10 +9,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from perdure.core.actions import CompleteOrchestration
-from perdure.core.events import ExecutionCompleted, HistoryEvent, TaskCompleted, TaskFailed
+from perdure.core.entities import BatchResult, Entity, EntityBatch
+from perdure.core.events import EntityOperation, ExecutionCompleted, HistoryEvent, TaskCompleted, TaskFailed
 from perdure.core.failures import FailureDetails
 from perdure.core.records import (
     ActivityTask,
@@ -22,6 +24,7 @@ from perdure.core.records import (
     Instance,
     Lease,
     Message,
+    is_entity_id,
     partition_of,
 )
 from perdure.core.state import Episode, RuntimeState, answers_to_rewinds
@@ -33,13 +36,14 @@ from perdure.engine.crossing import Crossing
 from perdure.engine.executor import (
     ActivityResult,
     Completed,
+    EntityRequest,
     Executor,
     FunctionNames,
     OrchestratorRequest,
     RewindResult,
 )
 from perdure.engine.ids import new_id
-from perdure.engine.partition import Partition, Released, WorkItem
+from perdure.engine.partition import Partition, Released, Session, WorkItem
 from perdure.engine.recovery import Recovery
 from perdure.engine.requests import Request
 from perdure.engine.settings import Settings
@@ -51,6 +55,7 @@ from perdure.errors import HostStoppedError, IllegalHistoryError, StoreUnavailab
 log = logging.getLogger("perdure.engine")
 
 Observe = Callable[[Instance], None]
+_FinishedBatch = tuple[Partition, Entity, EntityBatch, BatchResult]
 
 # A store that failed is asked again after this, doubling up to the second figure: soon enough after a blip, and no
 # storm while it is down.
@@ -98,6 +103,7 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests: Crossing[Request] | None = None
         self._results: Crossing[tuple[ActivityTask, ActivityResult]] | None = None
+        self._batch_results: Crossing[_FinishedBatch] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: datetime | None = None
         self._is_draining = False
@@ -135,6 +141,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._requests = Crossing(loop, self._clients.requested)
         self._results = Crossing(loop, self._activities_finished)
+        self._batch_results = Crossing(loop, self._batches_finished)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watches.run())
@@ -466,7 +473,7 @@ class Engine:
                 self._quarantine(partition, instance_id, str(error))
                 continue
             past[instance_id] = stored.events
-            if not state.is_finished:
+            if isinstance(state, RuntimeState) and not state.is_finished:
                 lost = [task for task in state.open_activities() if not partition.has_result(task.activity_id)]
                 if partition.lease.is_takeover:
                     await self._recovery.begin(partition.lease, [each for each in lost if not self._is_running(each)])
@@ -479,7 +486,10 @@ class Engine:
     ) -> tuple[RuntimeState, Episode, Sequence[HistoryEvent]] | None:
         """Compute an instance's checkpoint, or return what a rewind needs, whose checkpoint takes a look at others."""
         state = partition.sessions.get(item.instance_id)
-        if state is None:
+        if is_entity_id(item.instance_id):
+            self._run_batch(partition, item, state, now)
+            return None
+        if not isinstance(state, RuntimeState):
             partition.discard(item.instance_id, answers_to_rewinds(partition.mail_of(item.instance_id), now))
             return None
         episode = state.accept(partition.mail_of(item.instance_id), now)
@@ -563,6 +573,49 @@ class Engine:
         kept = [event for event in past if not isinstance(event, ExecutionCompleted)]
         again = _version_mismatch(state, versioning.mismatch(version))
         return RewindResult(kept, (again,), state.instance.custom_status, frozenset())
+
+    def _run_batch(self, partition: Partition, item: WorkItem, entity: Session | None, now: datetime) -> None:
+        """Have an entity's next operations run; their checkpoint follows when they have."""
+        if not item.mail:
+            partition.discard(item.instance_id, ())
+            return
+        if not isinstance(entity, Entity):
+            entity = Entity.unborn(item.instance_id, item.mail[0].message_id, now)
+            partition.begun(entity)
+        if self._is_draining:
+            partition.park(item.instance_id)
+            return
+        batch = entity.accept(partition.mail_of(item.instance_id), now, self._settings.entity_batch_max)
+        if not batch.used:
+            partition.park(item.instance_id)
+            return
+        self.counters.episodes += 1
+        partition.keep(item.instance_id, batch.rest, goes_on=batch.is_cut)
+        if not batch.operations:
+            partition.computed(entity.apply(batch, BatchResult((), entity.state.state)))
+            return
+        assert self._executor is not None, "an engine without an executor holds no partitions"
+        operations = [each.event for each in batch.operations if isinstance(each.event, EntityOperation)]
+        request = EntityRequest(item.instance_id, batch.now, entity.state.state, operations)
+        # What ends late must not be taken for a batch that another holder of the partition has begun here since.
+        self._executor.start_entity(request, partial(self._entity_finished, partition, entity, batch))
+
+    def _entity_finished(
+        self, partition: Partition, entity: Entity, batch: EntityBatch, request: EntityRequest, result: BatchResult
+    ) -> None:
+        """Called by the executor, on any thread."""
+        if self._batch_results is not None:
+            self._batch_results.put((partition, entity, batch, result))
+
+    def _batches_finished(self, results: Sequence[_FinishedBatch]) -> None:
+        for partition, entity, batch, result in results:
+            if partition.is_dropped:
+                continue  # the new holder runs the operations again
+            try:
+                partition.computed(entity.apply(batch, result))
+            except Exception as error:
+                self._quarantine(partition, entity.instance.instance_id, repr(error))
+        self.signal()
 
     def _may_run(self, state: RuntimeState, episode: Episode) -> bool:
         """Whether the instance's version is one for this host, or it fails or ends if it is not."""

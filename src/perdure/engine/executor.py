@@ -6,12 +6,14 @@ An executor keeps a sticky session, the orchestrator's live cursor, per instance
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from msgspec import Struct
 
 from perdure.core.actions import OrchestratorAction
-from perdure.core.events import HistoryEvent
+from perdure.core.entities import BatchResult
+from perdure.core.events import EntityOperation, HistoryEvent
 from perdure.core.failures import FailureDetails
 from perdure.core.records import ActivityTask
 
@@ -21,6 +23,7 @@ class FunctionNames(Struct, frozen=True):
 
     orchestrators: frozenset[str] = frozenset()
     activities: frozenset[str] = frozenset()
+    entities: frozenset[str] = frozenset()
 
 
 class OrchestratorRequest(Struct, frozen=True, gc=False):
@@ -59,6 +62,18 @@ class RewindResult(Struct, frozen=True, gc=False):
     awaited: frozenset[int]
 
 
+class EntityRequest(Struct, frozen=True, gc=False):
+    """Operations to run one after the other, at the time `now`, on an entity with `state` (JSON text, or None)."""
+
+    instance_id: str
+    now: datetime
+    state: str | None
+    operations: Sequence[EntityOperation]
+
+
+EntityFinished = Callable[[EntityRequest, BatchResult], None]
+
+
 class Completed(Struct, frozen=True, gc=False):
     """The activity returned; `result` is JSON text."""
 
@@ -95,6 +110,13 @@ class Executor(Protocol):
 
         How many run at the same time is the executor's business: it holds the rest back, next to where they run, so
         that a freed slot is filled without a crossing of threads.
+        """
+        ...
+
+    def start_entity(self, request: EntityRequest, finished: EntityFinished) -> None:
+        """Queue a batch and return at once; `finished` is called exactly once, from any thread.
+
+        Whatever the user's code does becomes the operations' results, one each.
         """
         ...
 

@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 
 from msgspec import Struct
 
+from perdure.core.entities import Entity
 from perdure.core.records import (
     ActivityTask,
     Batch,
@@ -24,6 +25,8 @@ from perdure.core.records import (
     StoredInstance,
 )
 from perdure.core.state import RuntimeState
+
+Session = RuntimeState | Entity
 
 
 class WorkItem(Struct, frozen=True):
@@ -75,7 +78,7 @@ class Partition:
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
-        self.sessions: OrderedDict[str, RuntimeState] = OrderedDict()
+        self.sessions: OrderedDict[str, Session] = OrderedDict()
         self.is_open = False
         self.is_dropped = False
         self._mail: dict[str, list[Message]] = {}
@@ -251,20 +254,27 @@ class Partition:
             mail: Sequence[Message] = self._mail.pop(instance_id, ())
             if instance_id in self._parked:
                 mail = [*self._parked[instance_id].mail, *mail]
+                if instance_id in self.sessions:
+                    del self._parked[instance_id]
             self._busy[instance_id] = mail
             items.append(WorkItem(instance_id, mail))
         return items
 
-    def loaded(self, stored: StoredInstance) -> RuntimeState:
+    def loaded(self, stored: StoredInstance) -> Session:
         """Begin a session from a snapshot."""
-        instance = stored.instance
-        state = self.sessions[instance.instance_id] = RuntimeState(stored)
+        is_entity = stored.instance.entity is not None
+        return self.begun(Entity(stored.instance, stored.position) if is_entity else RuntimeState(stored))
+
+    def begun(self, session: Session) -> Session:
+        """Keep a session of a busy instance, without the mail that was parked for another that had its id."""
+        instance = session.instance
+        self.sessions[instance.instance_id] = session
         parked = self._parked.pop(instance.instance_id, _NOTHING)
         if parked.mail and parked.created_by != instance.created_by:  # another client has replaced what it was for
             self._leave_to_store(parked.mail)
             results = [message for message in parked.mail if not message.is_stored]
             self._busy[instance.instance_id] = [*results, *self._busy[instance.instance_id][len(parked.mail) :]]
-        return state
+        return session
 
     def mail_of(self, instance_id: str) -> Sequence[Message]:
         """The mail of an instance that is busy."""
@@ -287,6 +297,17 @@ class Partition:
         self._replies.extend(replies)
         if instance_id in self._mail or instance_id in self._woken:
             self._make_ready(instance_id)
+
+    def keep(self, instance_id: str, mail: Sequence[Message], *, goes_on: bool) -> None:
+        """Mail that a batch about to be committed has left over is for the next, before whatever comes meanwhile.
+
+        Args:
+            goes_on: some of it can be taken at once, so the instance needs no further mail to be ready again.
+        """
+        if mail:
+            self._parked[instance_id] = _Parked(self.sessions[instance_id].instance.created_by, mail)
+        if goes_on:
+            self._woken.add(instance_id)
 
     def park(self, instance_id: str) -> None:
         """The instance is not to run now: its mail waits for the next message, or for whoever wakes it.
@@ -394,6 +415,7 @@ class Partition:
 
     def _begin_again(self, instance_id: str, mail: Sequence[Message]) -> None:
         self.sessions.pop(instance_id, None)
+        self._parked.pop(instance_id, None)  # it is part of `mail`
         self._read_anew(instance_id, [*mail, *self._mail.get(instance_id, ())])
         self.wake(instance_id)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from perdure.core.records import InstanceQuery, Message, Start
+from perdure.core.records import EntityQuery, InstanceQuery, Message, Start
 
 
 class Create(Struct, frozen=True):
@@ -39,6 +39,12 @@ class Count(Struct, frozen=True):
     query: InstanceQuery
 
 
+class Entities(Struct, frozen=True):
+    """List entities. Reply: a page."""
+
+    query: EntityQuery
+
+
 class Purge(Struct, frozen=True):
     """Remove those of these instances that have ended. Reply: their ids."""
 
@@ -63,7 +69,7 @@ class Unwatch(Struct, frozen=True):
     watch: Request
 
 
-Operation = Create | Send | Query | Count | Purge | History | Watch | Unwatch
+Operation = Create | Send | Query | Count | Entities | Purge | History | Watch | Unwatch
 
 
 class Request(Struct, frozen=True, eq=False):

@@ -26,6 +26,7 @@ class Settings(Struct, frozen=True):
         watch_interval: how often waiting clients look at instances that another host runs.
         versioning: which version new instances get, and which versions run here.
         start_policy: what becomes of a start whose id is taken by an instance that has not ended.
+        entity_batch_max: operations of an entity that are run and committed together.
         dispatches_max: how often an activity is begun that a crash interrupted; then it has failed.
         dispatches_alone: after so many, it runs while no other such activity does, so that only the one that brings
             the host down is counted on.
@@ -43,6 +44,7 @@ class Settings(Struct, frozen=True):
     watch_interval: timedelta = timedelta(milliseconds=100)
     versioning: Versioning = Versioning()
     start_policy: StartPolicy = StartPolicy.REJECT
+    entity_batch_max: int = 500
     dispatches_max: int = 10
     dispatches_alone: int = 3
 
@@ -53,6 +55,13 @@ class Settings(Struct, frozen=True):
             )
         if self.poll_interval >= self.timer_horizon:
             raise ValueError(f"poll_interval {self.poll_interval} must be less than timer_horizon {self.timer_horizon}")
-        for name in ("page_size", "slice_size", "checkpoints_max", "sessions_max", "dispatches_max"):
+        for name in (
+            "page_size",
+            "slice_size",
+            "checkpoints_max",
+            "sessions_max",
+            "entity_batch_max",
+            "dispatches_max",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -21,8 +21,9 @@ The contract; `tests/conformance` quotes these sentences as its test names.
 7. Reads see only durable changes. A store never reads a clock: every time comes in as an argument.
 8. An instance that gives way to another takes its history along, and its mail, but for mail to yet another execution:
    the start of a child that is to be refused owes its parent an answer. If it had not ended, its own parent hears so
-   in the same transaction (`answer_of_replaced`). Purging takes instance, history, mail and payloads, of instances that
+   in the same transaction (`farewell`). Purging takes instance, history, mail and payloads, of instances that
    have ended and of no others.
+   Entities are rows without history; nothing waits for their creation.
 9. A payload of any size goes in and comes out unchanged; a large input is not written again with every checkpoint.
 """
 
@@ -36,6 +37,7 @@ from perdure.core.records import (
     ActivityTask,
     Batch,
     CommitOutcome,
+    EntityQuery,
     HistoryRow,
     Instance,
     InstanceDump,
@@ -111,6 +113,7 @@ class InstanceStore(Protocol):
         """Store messages to instances; for each, the status of its target in the same transaction.
 
         None means that there is no such instance. A message that its target does not take (`takes_mail`) is not stored.
+        Entities are always there.
         """
         ...
 
@@ -118,12 +121,16 @@ class InstanceStore(Protocol):
         """List instances."""
         ...
 
+    async def entities(self, query: EntityQuery) -> InstancePage:
+        """List entities."""
+        ...
+
     async def count(self, query: InstanceQuery) -> Mapping[RuntimeStatus, int]:
         """How many instances there are in each status; `limit` and `after` do not matter."""
         ...
 
     async def purge(self, instance_ids: Collection[str], now: datetime) -> frozenset[str]:
-        """Remove those of these instances that have ended, with all that is kept about them; returns their ids."""
+        """Remove those of these that have ended or are entities, with all that is kept of them; returns their ids."""
         ...
 
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:

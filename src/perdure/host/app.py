@@ -13,7 +13,7 @@ from perdure.core.cursor import OrchestrationCursor
 from perdure.host.app_folder import imported, script_of
 from perdure.host.app_object import app_object, functions_of, unregistered_warnings
 from perdure.host.functions import FunctionIndex, HttpFunction, Listing, disabled_by, resolved_by
-from perdure.host.invoke import Activity
+from perdure.host.invoke import Activity, EntityRunner
 from perdure.host.payload_classes import allow_payload_classes
 
 
@@ -24,6 +24,7 @@ class LoadedApp(Struct, frozen=True):
     script: str
     orchestrators: Mapping[str, Callable[[OrchestrationCursor], Any]]
     activities: Mapping[str, Activity]
+    entities: Mapping[str, EntityRunner]
     http: Sequence[HttpFunction]
     listings: Sequence[Listing]
     warnings: Sequence[str]
@@ -60,6 +61,7 @@ def load_app(
         script=script,
         orchestrators=index.orchestrators,
         activities=index.activities,
+        entities=index.entities,
         http=index.http,
         listings=index.listings,
         warnings=[*index.warnings, *unregistered_warnings(app, folder)],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from azure.durable_functions.client import DurableOrchestrationClient
+from azure.durable_functions.entity import Entity
 from azure.durable_functions.sync_client import SyncDurableOrchestrationClient
 from msgspec import Struct
 
@@ -30,7 +31,7 @@ from perdure.host.bindings import (
     refused_on_azure,
     wants_context,
 )
-from perdure.host.invoke import Activity
+from perdure.host.invoke import Activity, EntityRunner
 from perdure.host.routing import ALL_METHODS, InvalidRouteError, RouteTemplate
 from perdure.host.user_code import is_async
 
@@ -125,6 +126,7 @@ class FunctionIndex:
     ) -> None:
         self.orchestrators: dict[str, Callable[[OrchestrationCursor], Any]] = {}
         self.activities: dict[str, Activity] = {}
+        self.entities: dict[str, EntityRunner] = {}
         self.http: list[HttpFunction] = []
         self.listings: list[Listing] = []
         self.warnings: list[str] = []
@@ -190,8 +192,6 @@ class FunctionIndex:
         bindings: list[Binding],
         listing: Listing,
     ) -> None:
-        if listing.note is None and kind == "entity":
-            listing = _noted(listing, "this version does not run entities  (DF110)")
         if listing.note is None:
             others = [each.kind for each in bindings if each is not binding and each.kind not in _CLIENT_KINDS]
             other_hub = self._other_hub(bindings)
@@ -201,6 +201,8 @@ class FunctionIndex:
                 listing = _noted(listing, f"cannot load the {name} function: {other_hub}", True)
             elif kind == "orchestrator":
                 listing = self._add_orchestrator(name, function, listing)
+            elif kind == "entity":
+                listing = self._add_entity(name, function, listing)
             else:
                 listing = self._add_activity(name, binding, function, bindings, listing)
         self.listings.append(listing)
@@ -214,6 +216,15 @@ class FunctionIndex:
             return _noted(listing, f"cannot load the {name} function: {text}", True)
         self.users_functions.append(orchestrator)
         self.orchestrators[name] = function
+        return listing
+
+    def _add_entity(self, name: str, function: Callable[..., Any], listing: Listing) -> Listing:
+        entity = getattr(function, "entity", None)
+        if not isinstance(entity, Entity):
+            text = "an entity is what  @app.entity_trigger  or  df.Entity.create  makes"
+            return _noted(listing, f"cannot load the {name} function: {text}", True)
+        self.users_functions.append(entity.fn)
+        self.entities[name] = entity
         return listing
 
     def _add_activity(

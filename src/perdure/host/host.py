@@ -168,7 +168,9 @@ class Host:
         polling.interval = timedelta(milliseconds=self.config.http_poll_ms)
         http = http_activity(reaches_private=self.address in LOOPBACKS)
         activities = {**self.app.activities, http.name: http}
-        executor = LocalExecutor(self.app.orchestrators, activities, self._user_code, self.config.actions_max)
+        executor = LocalExecutor(
+            self.app.orchestrators, activities, self._user_code, self.config.actions_max, self.app.entities
+        )
         store = open_store(self.store_url, hub=self.config.hub)
         settings = Settings(versioning=self.config.versioning, start_policy=self.config.start_policy)
         engine = EngineThread(

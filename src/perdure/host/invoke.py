@@ -6,14 +6,16 @@ reported with its stack after a second, and everything else resumes after it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Token
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -22,6 +24,8 @@ from perdure.core.codec import payloads
 from perdure.core.conversion import ExpectedType
 from perdure.core.cursor import ACTIONS_MAX, OrchestrationCursor
 from perdure.core.durable_http import HTTP_ACTIVITY
+from perdure.core.entities import BatchResult, OperationResult
+from perdure.core.events import EntityOperation
 from perdure.core.failures import FailureDetails
 from perdure.core.records import ActivityTask
 from perdure.core.rewind import rewound
@@ -29,13 +33,15 @@ from perdure.engine.executor import (
     ActivityFinished,
     ActivityResult,
     Completed,
+    EntityFinished,
+    EntityRequest,
     Failed,
     FunctionNames,
     OrchestratorRequest,
     OrchestratorResult,
     RewindResult,
 )
-from perdure.errors import NonDeterminismError, UnknownFunctionError
+from perdure.errors import HostStoppedError, NonDeterminismError, UnknownFunctionError
 from perdure.host.user_code import Invocation, UserCode, current_invocation, is_async
 
 log = logging.getLogger("perdure.host")
@@ -54,12 +60,28 @@ class Activity(Struct, frozen=True):
     input_type: ExpectedType | None = None
 
 
+class EntityRunner(Protocol):
+    """An entity's code; `azure.durable_functions.entity.Entity` has it."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it has to be awaited on a loop."""
+        ...
+
+    def run(
+        self, instance_id: str, now: datetime, state: str | None, operations: Sequence[EntityOperation]
+    ) -> Coroutine[Any, Any, BatchResult]:
+        """What the operations come to."""
+        ...
+
+
 class LocalExecutor:
     """Runs an app's functions in this process.
 
     Args:
         orchestrators: by registered name; each takes the cursor and returns a generator, a coroutine or a result.
         activities: by registered name.
+        entities: by registered name.
         actions_max: how many decisions an execution may make.
     """
 
@@ -69,8 +91,10 @@ class LocalExecutor:
         activities: Mapping[str, Activity],
         user_code: UserCode,
         actions_max: int = ACTIONS_MAX,
+        entities: Mapping[str, EntityRunner] | None = None,
     ) -> None:
-        self._names = FunctionNames(frozenset(orchestrators), frozenset(activities))
+        self._entities = {name.casefold(): entity for name, entity in (entities or {}).items()}
+        self._names = FunctionNames(frozenset(orchestrators), frozenset(activities), frozenset(entities or ()))
         self._orchestrators = {name.casefold(): function for name, function in orchestrators.items()}
         self._activities = {name.casefold(): activity for name, activity in activities.items()}
         self._async_activities = frozenset(each.name for each in activities.values() if is_async(each.function))
@@ -182,6 +206,20 @@ class LocalExecutor:
             _ActivityCall(activity, task, finished), is_async=activity.name in self._async_activities
         )
 
+    # ------------------------------------------------------------------ entities
+
+    def start_entity(self, request: EntityRequest, finished: EntityFinished) -> None:
+        name = request.instance_id.split("@", 2)[1]
+        entity = self._entities.get(name)
+        if entity is None:
+            unknown = UnknownFunctionError(name, "entity", sorted(self._names.entities))
+            failure = FailureDetails("EntityNotFound", str(unknown), is_non_retriable=True)
+            finished(
+                request, BatchResult([OperationResult(failure=failure) for _ in request.operations], request.state)
+            )
+            return
+        self._user_code.run(_EntityCall(name, entity, request, finished), is_async=entity.is_async)
+
     async def drain(self, timeout_s: float) -> None:
         await self._user_code.drain(timeout_s)
 
@@ -234,6 +272,53 @@ class _ActivityCall:
 
     def done(self, value: Any, error: BaseException | None) -> None:
         self._finished(self._task, _result(self._activity.name, value, error))
+
+
+class _EntityCall:
+    """A batch of operations that the engine waits for."""
+
+    __slots__ = ("_entity", "_finished", "_name", "_request")
+
+    def __init__(self, name: str, entity: EntityRunner, request: EntityRequest, finished: EntityFinished) -> None:
+        self._name = name
+        self._entity = entity
+        self._request = request
+        self._finished = finished
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return self._entity.run if self._entity.is_async else self._run
+
+    def _run(self, **arguments: Any) -> BatchResult:
+        """Run what never waits, without a loop."""
+        batch = self._entity.run(**arguments)
+        try:
+            batch.send(None)
+        except StopIteration as stop:
+            return stop.value
+        batch.close()
+        raise TypeError(f"entity '{self._name}' returned something to await: write it with 'async def'")
+
+    @property
+    def invocation(self) -> Invocation:
+        return Invocation(self._name, self._request.instance_id)
+
+    def arguments(self) -> dict[str, Any]:
+        request = self._request
+        return {
+            "instance_id": request.instance_id, "now": request.now, "state": request.state,
+            "operations": request.operations,
+        }  # fmt: skip
+
+    def done(self, value: Any, error: BaseException | None) -> None:
+        if error is None:
+            self._finished(self._request, value)
+        elif not isinstance(error, HostStoppedError | asyncio.CancelledError):
+            self._finished(self._request, _all_failed(self._request, FailureDetails.of(error)))
+
+
+def _all_failed(request: EntityRequest, failure: FailureDetails) -> BatchResult:
+    return BatchResult([OperationResult(failure=failure) for _ in request.operations], request.state)
 
 
 def _result(name: str, value: Any, error: BaseException | None) -> ActivityResult:

@@ -151,6 +151,10 @@ class UserCode:
         (self._async_host_calls if is_async(function) else self._sync_host_calls).put(call)
         return await future
 
+    def run(self, call: Call, *, is_async: bool) -> None:
+        """Run an entity's operations: at once, however many activities are running."""
+        (self._async_host_calls if is_async else self._sync_host_calls).put(call)
+
     def submit(self, call: Call, *, is_async: bool) -> None:
         """Run an activity as soon as there is a slot for it."""
         self._slots.submit(call, is_async=is_async)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
+from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 from zlib import crc32
@@ -29,6 +30,7 @@ from perdure.core.records import (
     Batch,
     Checkpoint,
     CommitOutcome,
+    EntityQuery,
     HistoryRow,
     Instance,
     InstanceDump,
@@ -40,10 +42,11 @@ from perdure.core.records import (
     RuntimeStatus,
     Start,
     StoredInstance,
+    is_entity_id,
     partition_of,
     takes_mail,
 )
-from perdure.core.state import answer_of_replaced, answers_of_missing
+from perdure.core.state import answers_of_missing, farewell
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -225,6 +228,8 @@ class MemoryStore:
         instance_id = checkpoint.instance.instance_id
         assert self._partition(instance_id) == lease.partition, f"{instance_id!r} is not of partition {lease.partition}"
         row = self._rows.get(instance_id)
+        if checkpoint.creates and row is None:
+            row = _Row(checkpoint.instance)
         if row is None or (row.instance.execution_id, row.position) != (checkpoint.execution_id, checkpoint.position):
             return False
 
@@ -243,7 +248,11 @@ class MemoryStore:
             row.history.append(stored)
         row.instance = instance
         row.has_open_work = checkpoint.has_open_work
+        row.batches += instance.entity is not None
+        self._rows[instance_id] = row
         self._note_open_work(row)
+        if checkpoint.deletes:
+            del self._rows[instance_id]
         self._remove(checkpoint.consumed)
         self._insert(letters)
         return True
@@ -266,8 +275,7 @@ class MemoryStore:
             takers = (None, old.instance.execution_id)
             letters = self._letters(instance_id)
             self._remove([each.message.message_id for each in letters if each.message.execution_id in takers])
-            answer = answer_of_replaced(old.instance, row.instance.created_at)
-            self._insert([] if answer is None else [_Letter(answer)])
+            self._insert(map(_Letter, farewell(old.instance, row.instance.created_at)))
         self._rows[instance_id] = row
         self._note_open_work(row)
 
@@ -349,6 +357,8 @@ class MemoryStore:
             return self._answers[message.message_id]
         row = self._rows.get(message.instance_id)
         status = None if row is None else row.instance.status
+        if is_entity_id(message.instance_id):
+            status = RuntimeStatus.RUNNING
         if status is not None and takes_mail(status, message.event):
             self._insert([letter])
         self._answers[message.message_id] = status
@@ -373,7 +383,7 @@ class MemoryStore:
     async def purge(self, instance_ids: Collection[str], now: datetime) -> frozenset[str]:
         """Remove those of these instances that have ended, with all that is kept about them; returns their ids."""
         rows = [self._rows[each] for each in sorted(set(instance_ids)) if each in self._rows]
-        ended = [row for row in rows if row.instance.status.is_terminal]
+        ended = [row for row in rows if row.instance.status.is_terminal or row.instance.entity is not None]
         answers: list[Message] = []
         for row in ended:
             instance_id = row.instance.instance_id
@@ -390,7 +400,15 @@ class MemoryStore:
     def _matching(self, query: InstanceQuery) -> Iterator[Instance]:
         ids = self._rows.keys() if query.instance_ids is None else set(query.instance_ids) & self._rows.keys()
         instances = (self._rows[each].instance for each in ids)
-        return (each for each in instances if _matches(each, query))
+        return (each for each in instances if each.entity is None and _matches(each, query))
+
+    async def entities(self, query: EntityQuery) -> InstancePage:
+        """List entities in order of id."""
+        ids = sorted(each for each in self._rows if each.startswith(query.prefix) and is_entity_id(each))
+        beyond = (self._rows[each].instance for each in ids if query.after is None or each > query.after)
+        found = list(islice((each for each in beyond if _matches_entity(each, query)), query.limit + 1))
+        page = tuple(found[: query.limit])
+        return InstancePage(page, page[-1].instance_id if len(found) > query.limit else None)
 
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:
         """The stored checkpoints of the current execution, in order."""
@@ -409,17 +427,18 @@ class MemoryStore:
 class _Row:
     """One instance: its row, the checkpoints of its current execution, and how often activities were dispatched."""
 
-    __slots__ = ("dispatched", "has_open_work", "history", "instance")
+    __slots__ = ("batches", "dispatched", "has_open_work", "history", "instance")
 
     def __init__(self, instance: Instance, has_open_work: bool = False) -> None:
         self.instance = instance
         self.has_open_work = has_open_work
         self.history: list[_StoredCheckpoint] = []
+        self.batches = 0  # of an entity, which has no history
         self.dispatched: Counter[str] = Counter()
 
     @property
     def position(self) -> int:
-        return len(self.history)
+        return len(self.history) + self.batches
 
     def is_running(self, execution_id: str) -> bool:
         return self.instance.execution_id == execution_id and not self.instance.status.is_terminal
@@ -494,6 +513,14 @@ def _matches(instance: Instance, query: InstanceQuery) -> bool:
         and (query.created_to is None or instance.created_at <= query.created_to)
         and (query.prefix is None or instance.instance_id.startswith(query.prefix))
         and (query.parents is None or (instance.parent is not None and instance.parent.instance_id in query.parents))
+    )
+
+
+def _matches_entity(entity: Instance, query: EntityQuery) -> bool:
+    return (
+        (query.updated_from is None or entity.updated_at >= query.updated_from)
+        and (query.updated_to is None or entity.updated_at <= query.updated_to)
+        and not (query.locked_only and (entity.entity is None or entity.entity.lock is None))
     )
 
 

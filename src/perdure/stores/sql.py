@@ -1,16 +1,13 @@
 """The statements of a task hub in SQL, and how records become rows.
 
-Everything here runs inside a transaction that somebody else began, on a connection that somebody else owns. Statements
-take many rows at once: each call of SQLite's `step` gives up Python's global lock, and a busy thread takes milliseconds
-to give it back, so a row must not cost a call (docs/decisions).
+Everything here runs inside a transaction that somebody else began, on a connection that somebody else owns.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from sqlite3 import Connection
 from typing import Any
 from zlib import crc32
@@ -32,6 +29,8 @@ from perdure.core.records import (
     Batch,
     Checkpoint,
     CommitOutcome,
+    EntityQuery,
+    HeldLock,
     HistoryRow,
     Instance,
     InstanceDump,
@@ -43,21 +42,15 @@ from perdure.core.records import (
     RuntimeStatus,
     Start,
     StoredInstance,
+    is_entity_id,
     partition_of,
     takes_mail,
 )
-from perdure.core.state import answer_of_replaced, answers_of_missing
-
-Row = tuple[Any, ...]
-
-# Rows of one statement come in these numbers, so that few texts are prepared, and each once. SQLite takes at most
-# 32,766 parameters; the widest statement here has 19 a row.
-CHUNKS = (256, 64, 16, 4, 1)
+from perdure.core.state import answers_of_missing, farewell
+from perdure.stores import sql_entities
+from perdure.stores.rows import Row, chunks, insert_rows, marks, micros, moment, update_rows, values
 
 REQUESTS_KEPT = timedelta(days=1)
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 CARRIED, AT_ONCE = -1, 0
 NOTHING = "[]"
@@ -65,6 +58,7 @@ NOTHING = "[]"
 _parent_decoder = msgspec.json.Decoder(ParentInstance)
 _ids_decoder = msgspec.json.Decoder(tuple[str, ...])
 _tags_decoder = msgspec.json.Decoder(dict[str, str])
+_locks_decoder = msgspec.json.Decoder(tuple[HeldLock, ...])
 
 # Characters. A longer input has a row of its own: in the instance's, it is written again with every checkpoint. Where
 # one of a hundred checkpoints costs 8 µs and 1.3 KB of log without an input, it costs 12 µs and 2.5 KB with one of a
@@ -74,7 +68,8 @@ LARGE_INPUT = 1024
 INSTANCE_COLUMNS = (
     "id, execution_id, name, status, created_at, updated_at, created_by, "
     "coalesce(input, (select large.input from large_inputs large where large.instance_id = instances.id)), output, "
-    "custom_status, failure, version, parent, tags, completed_at, start_at"
+    "custom_status, failure, version, parent, tags, completed_at, start_at, "
+    "(select held.locks from held_locks held where held.instance_id = instances.id)"
 )
 
 ENDED = ", ".join(f"'{status}'" for status in sorted(TERMINAL))
@@ -165,6 +160,11 @@ def _touches(checkpoint: Checkpoint, children: Mapping[str, str]) -> bool:
 
 def _apply(db: Connection, checkpoints: Sequence[Checkpoint], epoch: int, partitions: int) -> set[str]:
     """Apply checkpoints, but for those whose instance somebody changed; returns the ids of these."""
+    entities = [each for each in checkpoints if each.instance.entity is not None]
+    if entities:
+        return _apply_entities(db, entities, partitions) | _apply(
+            db, [each for each in checkpoints if each.instance.entity is None], epoch, partitions
+        )
     if len(checkpoints) == 1:
         if not _move(db, checkpoints):
             return {checkpoints[0].instance.instance_id}
@@ -177,9 +177,28 @@ def _apply(db: Connection, checkpoints: Sequence[Checkpoint], epoch: int, partit
                 _insert_child(db, child, partitions)
     history = [_history_row(checkpoint, epoch) for checkpoint in checkpoints if checkpoint.events]
     insert_rows(db, "insert into history values", 8, history)
+    _write_locks(db, [checkpoint.instance for checkpoint in checkpoints if checkpoint.changes_locks])
     _insert_mail(db, [message for checkpoint in checkpoints for message in checkpoint.messages], partitions)
     _delete_mail(db, [message_id for checkpoint in checkpoints for message_id in checkpoint.consumed])
     return set()
+
+
+def _apply_entities(db: Connection, checkpoints: Sequence[Checkpoint], partitions: int) -> set[str]:
+    """Apply checkpoints of entities, but for those whose row somebody changed; returns the ids of these."""
+    stale = sql_entities.move(db, checkpoints, partitions)
+    applied = [each for each in checkpoints if each.instance.instance_id not in stale]
+    for checkpoint in applied:
+        for child in checkpoint.children:
+            _insert_child(db, child, partitions)
+    _insert_mail(db, [message for checkpoint in applied for message in checkpoint.messages], partitions)
+    _delete_mail(db, [message_id for checkpoint in applied for message_id in checkpoint.consumed])
+    return stale
+
+
+def _write_locks(db: Connection, instances: Sequence[Instance]) -> None:
+    _delete_of(db, [row.instance_id for row in instances], "held_locks")
+    rows = [(row.instance_id, msgspec.json.encode(row.locks)) for row in instances if row.locks]
+    insert_rows(db, "insert into held_locks values", 2, rows)
 
 
 def _move_all(db: Connection, checkpoints: Sequence[Checkpoint]) -> bool:
@@ -308,7 +327,7 @@ def _due(message: Message) -> int:
 
 def _delete_mail(db: Connection, message_ids: Sequence[str]) -> None:
     for chunk in chunks(message_ids):
-        db.execute(f"delete from mail where id in ({_marks(len(chunk))})", chunk)  # noqa: S608
+        db.execute(f"delete from mail where id in ({marks(len(chunk))})", chunk)  # noqa: S608
 
 
 def receive(db: Connection, held: Lease, before: datetime, after: tuple[int, int] | None, limit: int) -> MailPage:
@@ -393,20 +412,19 @@ def _replace(db: Connection, instance: Instance, existing: Instance | None, part
             "delete from mail where instance_id = ? and (execution_id is null or execution_id = ?)",
             (existing.instance_id, existing.execution_id),
         )
-        answer = answer_of_replaced(existing, instance.created_at)
-        _insert_mail(db, () if answer is None else (answer,), partitions)
+        _insert_mail(db, farewell(existing, instance.created_at), partitions)
     insert_rows(db, INSERT_INSTANCE, 19, [_instance_row(instance, partitions, open_work)])
     _insert_large_inputs(db, [instance])
 
 
 def purge(db: Connection, instance_ids: Collection[str], now: datetime, partitions: int) -> frozenset[str]:
     """Remove instances that have ended, with all that is kept about them; the requests that made them stay known."""
-    ended: list[str] = []
+    ended: list[str] = sql_entities.purge(db, [each for each in instance_ids if is_entity_id(each)])
     answers: list[Message] = []
     for chunk in chunks(sorted(set(instance_ids))):
         rows = db.execute(
             "select id, created_by from instances "  # noqa: S608
-            f"where id in ({_marks(len(chunk))}) and status in ({ENDED}) order by id",
+            f"where id in ({marks(len(chunk))}) and status in ({ENDED}) order by id",
             chunk,
         ).fetchall()
         ended += [instance_id for instance_id, _ in rows]
@@ -415,7 +433,7 @@ def purge(db: Connection, instance_ids: Collection[str], now: datetime, partitio
     for chunk in chunks(ended):
         mail = db.execute(
             "select id, instance_id, execution_id, due, event from mail "  # noqa: S608
-            f"where instance_id in ({_marks(len(chunk))}) order by instance_id, due, seq",
+            f"where instance_id in ({marks(len(chunk))}) order by instance_id, due, seq",
             chunk,
         )
         answers += answers_of_missing([_message(*row) for row in mail], now)
@@ -428,14 +446,14 @@ def purge(db: Connection, instance_ids: Collection[str], now: datetime, partitio
 def _remove(db: Connection, instance_ids: Sequence[str]) -> None:
     """Take instances away, but for their mail."""
     for chunk in chunks(instance_ids):
-        db.execute(f"delete from instances where id in ({_marks(len(chunk))})", chunk)  # noqa: S608
-    _delete_of(db, instance_ids, "history", "large_inputs", "dispatches")
+        db.execute(f"delete from instances where id in ({marks(len(chunk))})", chunk)  # noqa: S608
+    _delete_of(db, instance_ids, "history", "large_inputs", "dispatches", "held_locks")
 
 
 def _delete_of(db: Connection, instance_ids: Sequence[str], *tables: str) -> None:
     for chunk in chunks(instance_ids):
         for table in tables:
-            db.execute(f"delete from {table} where instance_id in ({_marks(len(chunk))})", chunk)  # noqa: S608
+            db.execute(f"delete from {table} where instance_id in ({marks(len(chunk))})", chunk)  # noqa: S608
 
 
 def _insert_large_inputs(db: Connection, instances: Iterable[Instance]) -> None:
@@ -478,8 +496,7 @@ def send(db: Connection, messages: Sequence[Message], now: datetime, partitions:
     for message in messages:
         known = _known_request(db, message.message_id)
         if known is None:
-            row = db.execute("select status from instances where id = ?", (message.instance_id,)).fetchone()
-            status = None if row is None else row[0]
+            status = _status(db, message.instance_id)
             _note_request(db, message.message_id, status, now)
             if status is not None and takes_mail(RuntimeStatus(status), message.event):
                 taken.append(message)
@@ -490,6 +507,13 @@ def send(db: Connection, messages: Sequence[Message], now: datetime, partitions:
     return answers
 
 
+def _status(db: Connection, instance_id: str) -> str | None:
+    if is_entity_id(instance_id):
+        return RuntimeStatus.RUNNING
+    row = db.execute("select status from instances where id = ?", (instance_id,)).fetchone()
+    return None if row is None else row[0]
+
+
 def _known_request(db: Connection, request_id: str) -> Row | None:
     """The status that a request was answered with, in a row, if it was answered at all."""
     return db.execute("select status from requests where id = ?", (request_id,)).fetchone()
@@ -497,7 +521,7 @@ def _known_request(db: Connection, request_id: str) -> Row | None:
 
 def _is_any_known(db: Connection, request_ids: Sequence[str]) -> bool:
     return any(
-        db.execute(f"select 1 from requests where id in ({_marks(len(chunk))}) limit 1", chunk).fetchone()  # noqa: S608
+        db.execute(f"select 1 from requests where id in ({marks(len(chunk))}) limit 1", chunk).fetchone()  # noqa: S608
         for chunk in chunks(request_ids)
     )
 
@@ -525,7 +549,7 @@ def dispatch(db: Connection, held: Lease, activities: Sequence[ActivityTask]) ->
     for chunk in chunks(activities) if _is_current(db, held) else ():
         rows = db.execute(
             "insert into dispatches select v.column1, v.column3, 1 "  # noqa: S608
-            f"from (values {_values(len(chunk), 3)}) v join instances on id = v.column1 and execution_id = v.column2 "
+            f"from (values {values(len(chunk), 3)}) v join instances on id = v.column1 and execution_id = v.column2 "
             f"where status not in ({ENDED}) "
             "on conflict (instance_id, activity_id) do update set count = count + 1 returning activity_id, count",
             [value for each in chunk for value in (each.instance_id, each.execution_id, each.activity_id)],
@@ -540,7 +564,7 @@ def dispatches(db: Connection, activities: Sequence[ActivityTask]) -> list[int]:
     for chunk in chunks(activities):
         rows = db.execute(
             "select activity_id, count from dispatches join instances on id = instance_id "  # noqa: S608
-            f"where status not in ({ENDED}) and (instance_id, activity_id) in (values {_values(len(chunk), 2)})",
+            f"where status not in ({ENDED}) and (instance_id, activity_id) in (values {values(len(chunk), 2)})",
             [value for each in chunk for value in (each.instance_id, each.activity_id)],
         )
         counts.update(rows.fetchall())
@@ -549,16 +573,16 @@ def dispatches(db: Connection, activities: Sequence[ActivityTask]) -> list[int]:
 
 def load_instances(db: Connection, instance_ids: Collection[str]) -> list[StoredInstance]:
     """Snapshots of those instances that exist; one whose history cannot be read says so."""
-    found: list[StoredInstance] = []
-    for chunk in chunks(sorted(set(instance_ids))):
-        marks = _marks(len(chunk))
+    found = sql_entities.load(db, [each for each in instance_ids if is_entity_id(each)])
+    for chunk in chunks(sorted({each for each in instance_ids if not is_entity_id(each)})):
+        wanted = marks(len(chunk))
         rows = db.execute(
-            f"select {INSTANCE_COLUMNS}, position from instances where id in ({marks})",  # noqa: S608 - question marks
+            f"select {INSTANCE_COLUMNS}, position from instances where id in ({wanted})",  # noqa: S608 - question marks
             chunk,
         ).fetchall()
         events: dict[str, list[bytes]] = {}
         for instance_id, body in db.execute(
-            f"select instance_id, events from history where instance_id in ({marks}) order by instance_id, position",  # noqa: S608
+            f"select instance_id, events from history where instance_id in ({wanted}) order by instance_id, position",  # noqa: S608
             chunk,
         ):
             events.setdefault(instance_id, []).append(body)
@@ -626,7 +650,7 @@ def _is_of_few(wanted: InstanceQuery) -> bool:
 
 def _status_among(statuses: Sequence[str], wanted: InstanceQuery) -> str:
     """The + keeps SQLite from walking whole statuses where it has ids or parents to look up."""
-    return f"{'+' if _is_of_few(wanted) else ''}status in ({_marks(len(statuses))})"
+    return f"{'+' if _is_of_few(wanted) else ''}status in ({marks(len(statuses))})"
 
 
 def _conditions(wanted: InstanceQuery) -> tuple[str, list[Any]]:
@@ -698,19 +722,38 @@ def dump(db: Connection, page_size: int = 500) -> Iterator[list[InstanceDump]]:
         ).fetchall()
         page: list[InstanceDump] = []
         for row in rows:
-            mail = db.execute(
-                "select id, instance_id, execution_id, due, event from mail where instance_id = ? order by due, seq",
-                (row[0],),
-            )
-            messages = tuple(_message(*each) for each in mail)
             rows_of_history = tuple(history(db, row[0]))
-            page.append(InstanceDump(_instance(row[:-2]), row[-2], row[-1] > 0, rows_of_history, messages))
+            page.append(InstanceDump(_instance(row[:-2]), row[-2], row[-1] > 0, rows_of_history, _mailbox(db, row[0])))
         db.execute("commit")
         if page:
             yield page
         if len(rows) < page_size:
-            return
+            break
         after = rows[-1][0]
+    yield from _dump_entities(db, page_size)
+
+
+def _dump_entities(db: Connection, page_size: int) -> Iterator[list[InstanceDump]]:
+    after: str | None = ""
+    while after is not None:
+        db.execute("begin")
+        page = sql_entities.query(db, EntityQuery(limit=page_size, after=after))
+        stored = sql_entities.load(db, [each.instance_id for each in page.instances])
+        dumps = [
+            InstanceDump(each.instance, each.position, False, (), _mailbox(db, each.instance.instance_id))
+            for each in stored
+        ]
+        db.execute("commit")
+        yield dumps
+        after = page.after
+
+
+def _mailbox(db: Connection, instance_id: str) -> tuple[Message, ...]:
+    rows = db.execute(
+        "select id, instance_id, execution_id, due, event from mail where instance_id = ? order by due, seq",
+        (instance_id,),
+    )
+    return tuple(_message(*row) for row in rows)
 
 
 def _row(db: Connection, instance_id: str) -> Instance | None:
@@ -721,7 +764,7 @@ def _row(db: Connection, instance_id: str) -> Instance | None:
 def _instance(row: Row) -> Instance:
     (
         instance_id, execution_id, name, status, created_at, updated_at, created_by, input, output, custom_status,
-        failure, version, parent, tags, completed_at, start_at,
+        failure, version, parent, tags, completed_at, start_at, locks,
     ) = row  # fmt: skip
     return Instance(
         instance_id=instance_id,
@@ -740,53 +783,5 @@ def _instance(row: Row) -> Instance:
         tags=None if tags is None else _tags_decoder.decode(tags),
         completed_at=None if completed_at is None else moment(completed_at),
         start_at=None if start_at is None else moment(start_at),
+        locks=() if locks is None else _locks_decoder.decode(locks),
     )
-
-
-# ---------------------------------------------------------------------- many rows at once
-
-
-def insert_rows(db: Connection, sql: str, columns: int, rows: Sequence[Row], end: str = "") -> int:
-    """Insert rows with few statements; returns how many were inserted."""
-    return _run_rows(db, rows, lambda count: sql + _values(count, columns) + end)
-
-
-def update_rows(db: Connection, sql: str, columns: int, rows: Sequence[Row]) -> int:
-    """Run an update `from (values {values})` with few statements; returns how many rows it changed."""
-    return _run_rows(db, rows, lambda count: sql.replace("{values}", _values(count, columns)))
-
-
-def _run_rows(db: Connection, rows: Sequence[Row], statement: Callable[[int], str]) -> int:
-    changed = 0
-    for chunk in chunks(rows):
-        changed += db.execute(statement(len(chunk)), [value for row in chunk for value in row]).rowcount
-    return changed
-
-
-@lru_cache
-def _marks(count: int) -> str:
-    return ",".join("?" * count)
-
-
-@lru_cache
-def _values(count: int, columns: int) -> str:
-    return ",".join([f"({','.join('?' * columns)})"] * count)
-
-
-def chunks(rows: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """The rows in pieces whose lengths are all in `CHUNKS`."""
-    start = 0
-    for size in CHUNKS:
-        while len(rows) - start >= size:
-            yield rows[start : start + size]
-            start += size
-
-
-def micros(when: datetime) -> int:
-    """Microseconds since 1970."""
-    return (when - EPOCH) // MICROSECOND
-
-
-def moment(value: int) -> datetime:
-    """The time that so many microseconds since 1970 are."""
-    return EPOCH + value * MICROSECOND

@@ -24,6 +24,7 @@ from perdure.core.records import (
     ActivityTask,
     Batch,
     CommitOutcome,
+    EntityQuery,
     HistoryRow,
     Instance,
     InstanceDump,
@@ -39,14 +40,14 @@ from perdure.core.records import (
 )
 from perdure.engine.crossing import Crossing
 from perdure.errors import StoreLockedError, StoreRefusedError, StoreUnavailableError
-from perdure.stores import sql
+from perdure.stores import sql, sql_entities
 
 T = TypeVar("T")
 
 # UPDATE ... FROM, RETURNING and STRICT tables.
 SQLITE_MIN = (3, 38, 0)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # A transaction this small is done where it is asked for, if the writer is idle: two thread hops cost more than its
 # flush. A larger one would keep the engine from computing meanwhile.
@@ -372,6 +373,9 @@ class SqliteStore:
         if query.instance_ids is not None:
             return self._read(lambda db: sql.query(db, query))
         return await self._list(lambda db: sql.query(db, query))
+
+    async def entities(self, query: EntityQuery) -> InstancePage:
+        return await self._list(lambda db: sql_entities.query(db, query))
 
     async def count(self, query: InstanceQuery) -> Mapping[RuntimeStatus, int]:
         return await self._list(lambda db: sql.count(db, query))

@@ -1,12 +1,12 @@
-"""Which instances a request means: the filters of its query."""
+"""Which instances or entities a request means: the filters of its query."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
-from perdure.core.records import TERMINAL, InstanceQuery, RuntimeStatus
-from perdure.webapi.payloads import parsed_time
+from perdure.core.records import TERMINAL, EntityQuery, InstanceQuery, RuntimeStatus
+from perdure.webapi.payloads import parsed_time, readable_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +48,33 @@ def instances_to_list(call: Call) -> InstanceQuery:
     )
 
 
+def entities_to_list(call: Call, name: str) -> EntityQuery:
+    """What a request to list entities asks for; a filter that cannot be read counts as absent.
+
+    Args:
+        name: of the entities, or an empty text for all.
+
+    Raises:
+        ValueError: the token is none of `entity_token`.
+    """
+    token = call.header(TOKEN_HEADER)
+    after = unquote(token) or None
+    if after is not None and (not after.startswith("@") or entity_token(after) != token):
+        raise ValueError("The token is none that a page gave.")
+    return EntityQuery(
+        prefix=f"@{name.lower()}@" if name else "@",
+        updated_from=parsed_time(call.query("lastoperationtimefrom")),
+        updated_to=parsed_time(call.query("lastoperationtimeto")),
+        limit=_page_size(call.query("top") or ""),
+        after=after,
+    )
+
+
+def entity_token(after: str) -> str:
+    """The token of a page of entities as a header can carry it."""
+    return quote(after, safe="@")
+
+
 def instances_to_purge(call: Call) -> InstanceQuery:
     """What a request to purge instances asks for.
 
@@ -69,7 +96,7 @@ def instances_to_purge(call: Call) -> InstanceQuery:
     return InstanceQuery(
         statuses=_statuses(named) if named else TERMINAL,
         created_from=created_from,
-        created_to=_readable_time(call, "createdTimeTo"),
+        created_to=readable_time("createdTimeTo", call.query("createdtimeto")),
         prefix=call.query("instanceidprefix") or None,
     )
 
@@ -87,11 +114,3 @@ def _statuses(named: set[str]) -> frozenset[RuntimeStatus]:
 def _page_size(top: str) -> int:
     wanted = int(top[:9]) if top.isdecimal() else 0
     return min(wanted, PAGE_SIZE_MAX) if wanted else PAGE_SIZE
-
-
-def _readable_time(call: Call, name: str) -> datetime | None:
-    text = call.query(name.lower())
-    time = parsed_time(text)
-    if text and time is None:
-        raise ValueError(f"The value of '{name}' is not a point in time.")
-    return time

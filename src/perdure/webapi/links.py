@@ -15,6 +15,9 @@ RPC_PATH = "/durabletask/"
 # What stands for the instance's id in a binding; clients replace it wherever it occurs.
 PLACEHOLDER = "INSTANCEID"
 
+# What stands for an entity's empty key in a path; so the key that is really called so has no URL.
+EMPTY_KEY = "$"
+
 _GRPC_MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # gRPC's own default; clients over HTTP ignore it
 
 _CONNECTION = "Storage"  # what the official host writes for the app's default storage; servers ignore it

@@ -79,6 +79,18 @@ def parsed_time(text: str | None) -> datetime | None:
         return None
 
 
+def readable_time(name: str, text: str | None) -> datetime | None:
+    """A point in time from the query parameter `name`, or None if it is missing.
+
+    Raises:
+        ValueError: it is no such thing; guessing would be worse than refusing.
+    """
+    time = parsed_time(text)
+    if text and time is None:
+        raise ValueError(f"The value of '{name}' is not a point in time, such as 2026-01-31T10:00:00Z.")
+    return time
+
+
 def parsed_seconds(text: str | None) -> float | None:
     """A duration from a query, or None if it is missing or no finite, positive number."""
     try:

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 from msgspec import Struct
 
 from perdure.core.events import (
+    EntityOperation,
     EventRaised,
     ExecutionResumed,
     ExecutionRewound,
@@ -29,10 +30,11 @@ from perdure.engine.requests import Operation, Purge, Send
 from perdure.errors import (
     HostStoppedError,
     InstanceExistsError,
+    InvalidInstanceIdError,
     StoreUnavailableError,
     UnknownFunctionError,
 )
-from perdure.webapi.links import BASE_PATH
+from perdure.webapi.links import BASE_PATH, EMPTY_KEY
 
 # A host that is alive answers within milliseconds, unless the machine is overloaded or a debugger holds it.
 ANSWER_TIMEOUT_S = 30.0
@@ -157,13 +159,14 @@ class RemoteTaskHubClient(TaskHubClient):
             case 409:
                 existing = await self.get(instance.instance_id)
                 raise InstanceExistsError(instance.instance_id, "unknown" if existing is None else existing.status)
-            case 400 if "doesn't exist" in answer.sentence:
-                known = re.findall(r"'([^']*)'", answer.sentence.partition("Additional info:")[2])
-                raise UnknownFunctionError(name, "orchestrator", known)
-            case 400:
-                raise ValueError(answer.sentence)
             case _:
-                raise StoreUnavailableError(answer.sentence)
+                raise _refused(answer, name, "orchestrator")
+
+    async def clean_entities(self) -> tuple[int, int]:
+        answer = await self._ask_host("POST", "cleanEntityStorage", {}, None, None)
+        if answer.status != 200:
+            raise StoreUnavailableError(answer.sentence)
+        return answer.body["emptyEntitiesRemoved"], answer.body["orphanedLocksReleased"]
 
     async def _ask(self, operation: Operation, timeout: timedelta | None = None) -> Any:
         match operation:
@@ -176,6 +179,8 @@ class RemoteTaskHubClient(TaskHubClient):
 
     async def _send_to_host(self, message: Message, request_id: str | None) -> RuntimeStatus | None:
         """The status in which the instance took the message, or for which it did not; None if there is none."""
+        if isinstance(message.event, EntityOperation):
+            return await self._signal_at_host(message, message.event, request_id)
         path, query, body = _steering(message)
         answer = await self._ask_host(
             "POST", f"instances/{quote(message.instance_id, safe='')}/{path}", query, body, request_id
@@ -192,6 +197,25 @@ class RemoteTaskHubClient(TaskHubClient):
             case _:
                 raise StoreUnavailableError(answer.sentence)
 
+    async def _signal_at_host(
+        self, message: Message, operation: EntityOperation, request_id: str | None
+    ) -> RuntimeStatus:
+        _, name, key = message.instance_id.split("@", 2)
+        if key == EMPTY_KEY:
+            raise InvalidInstanceIdError(
+                f"The key of '{message.instance_id}' stands for the empty key in URLs, so no host can be asked to send "
+                "it anything: choose another key, or stop the host and connect to the store."
+            )
+        query = {
+            "op": operation.operation,
+            "scheduledTime": None if message.deliver_at is None else message.deliver_at.isoformat(),
+        }
+        path = f"entities/{quote(name, safe='')}/{quote(key, safe='') or EMPTY_KEY}"
+        answer = await self._ask_host("POST", path, query, operation.input or "", request_id)
+        if answer.status != 202:
+            raise _refused(answer, name, "entity")
+        return RuntimeStatus.RUNNING
+
     async def _purge_at_host(self, instance_id: str) -> bool:
         answer = await self._ask_host("DELETE", f"instances/{quote(instance_id, safe='')}", {}, None, None)
         if answer.status not in (200, 404, 412):
@@ -204,6 +228,16 @@ class RemoteTaskHubClient(TaskHubClient):
         given = {name: value for name, value in query.items() if value is not None}
         headers = {} if request_id is None else {"Idempotency-Key": quote(request_id, safe=" ")}
         return await asyncio.to_thread(self._api.ask, verb, path, given, body, headers)
+
+
+def _refused(answer: Answer, name: str, kind: str) -> Exception:
+    """What an answer means that says no to running the function `name`."""
+    if answer.status != 400:
+        return StoreUnavailableError(answer.sentence)
+    if "doesn't exist" not in answer.sentence:
+        return ValueError(answer.sentence)
+    known = re.findall(r"'([^']*)'", answer.sentence.partition("Additional info:")[2])
+    return UnknownFunctionError(name, kind, known)
 
 
 def _steering(message: Message) -> tuple[str, dict[str, str | None], str]:

@@ -9,8 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from perdure.webapi.answers import empty, failed, refusal
+from perdure.webapi.answers import empty, failed
 from perdure.webapi.call import Call, is_management_path
+from perdure.webapi.entities import clean_entities, delete_entity, list_entities, show_entity, signal_entity
 from perdure.webapi.orchestrations import (
     list_instances,
     purge,
@@ -72,28 +73,20 @@ async def _make_primary(call: Call) -> Response:
     return empty(200)  # there is one region, and this host is it
 
 
-def _not_yet(feature: str) -> Handler:
-    """A handler for a known path whose feature this version does not have."""
-
-    async def handler(call: Call, *_: str) -> Response:
-        return refusal(501, f"{feature} is not supported yet by this version of perdure.")
-
-    return handler
-
-
 Handler = Callable[..., Awaitable[Response]]
 
 # The first that fits decides; what fits none, verbs included, is 404. Names in braces are handed to the handler.
 ROUTES: Sequence[tuple[str, str, Handler]] = (
     ("POST", "orchestrators/{functionName}", start),
     ("POST", "orchestrators/{functionName}/{instanceId}", start),
-    ("GET", "entities", _not_yet("Listing entities")),
-    ("GET", "entities/{entityName}", _not_yet("Listing entities")),
-    ("GET", "entities/{entityName}/{entityKey}", _not_yet("Reading an entity")),
-    ("POST", "entities/{entityName}", _not_yet("Signalling an entity")),
-    ("POST", "entities/{entityName}/{entityKey}", _not_yet("Signalling an entity")),
-    ("DELETE", "entities/{entityName}", _not_yet("Deleting an entity")),
-    ("DELETE", "entities/{entityName}/{entityKey}", _not_yet("Deleting an entity")),
+    ("GET", "entities", list_entities),
+    ("GET", "entities/{entityName}", list_entities),
+    ("GET", "entities/{entityName}/{entityKey}", show_entity),
+    ("POST", "entities/{entityName}", signal_entity),
+    ("POST", "entities/{entityName}/{entityKey}", signal_entity),
+    ("DELETE", "entities/{entityName}", delete_entity),
+    ("DELETE", "entities/{entityName}/{entityKey}", delete_entity),
+    ("POST", "cleanEntityStorage", clean_entities),
     ("GET", "instances", list_instances),
     ("DELETE", "instances", purge_by),
     ("GET", "instances/{instanceId}", show),

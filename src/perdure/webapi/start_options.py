@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec import Struct
 
 from perdure.core.records import StartPolicy
-from perdure.webapi.payloads import parsed_time
+from perdure.webapi.payloads import readable_time
 
 if TYPE_CHECKING:
     from perdure.webapi.call import Call
@@ -42,17 +42,10 @@ def start_options(call: Call) -> StartOptions:
     """
     return StartOptions(
         version=call.query("version") or None,
-        start_at=_start_at(call.query("startat")),
+        start_at=readable_time("startAt", call.query("startat")),
         tags=_tags(call.query("tags")),
         policy=_policy(call.query("policy")),
     )
-
-
-def _start_at(text: str | None) -> datetime | None:
-    time = parsed_time(text)
-    if text and time is None:
-        raise ValueError("The value of 'startAt' is not a point in time, such as 2026-01-31T10:00:00Z.")
-    return time
 
 
 def _tags(text: str | None) -> dict[str, str] | None:

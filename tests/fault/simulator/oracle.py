@@ -59,7 +59,7 @@ from perdure.core.records import (
     partition_of,
     takes_mail,
 )
-from perdure.core.state import answer_of_replaced, answers_of_missing
+from perdure.core.state import answers_of_missing, farewell
 from perdure.engine.executor import ActivityResult, Completed
 from perdure.errors import IllegalHistoryError
 from perdure.testing.loop import VIRTUAL_EPOCH
@@ -287,8 +287,7 @@ class Oracle:
         if old is not None:
             self.replaced_running += old.end is None
             self._let_go(old, (None, old.execution_id), "its instance was replaced")
-            answer = None if old.end is not None else answer_of_replaced(_row_of(old), row.created_at)
-            if answer is not None:
+            for answer in () if old.end is not None else farewell(_row_of(old), row.created_at):
                 self.counts["replaced child answers"] += 1
                 self._store(answer)
         self.created[request] = self.created.get(request, 0) + 1
@@ -514,7 +513,8 @@ class Oracle:
             is_refused = failure is not None and failure.error_type == "VersionMismatch"
             self.counts["wrong version"] += 1
             self.expect(is_refused, "N", f"{row.instance_id} of {row.version} ran on {host.name} of {host.version}")
-        if row.position == 0 and row.start_at is not None and end is None:
+        is_first = row.position == 0 and not row.rewinds
+        if is_first and row.start_at is not None and end is None:
             self.expect(host.latest() >= row.start_at, "T1", f"{row.instance_id} began before {row.start_at}")
 
     def _check_descent(self, row: Execution, checkpoint: Checkpoint) -> None:

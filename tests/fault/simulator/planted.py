@@ -468,7 +468,7 @@ def parked_mail_lost(patch: pytest.MonkeyPatch) -> None:
 
 def replaced_child_silent(patch: pytest.MonkeyPatch) -> None:
     """A child that gives way to another start does not tell its parent."""
-    patch.setattr(memory, "answer_of_replaced", lambda instance, now: None)
+    patch.setattr(memory, "farewell", lambda instance, now: [])
 
 
 def successor_robbed(patch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,10 @@ from azure.durable_functions.app import durable_client_input as durable_client_i
 from azure.durable_functions.app import entity_trigger as entity_trigger
 from azure.durable_functions.app import orchestration_trigger as orchestration_trigger
 from azure.durable_functions.client import DurableOrchestrationClient
-from azure.durable_functions.entity import DurableEntityContext, Entity
+from azure.durable_functions.critical_section import LockingRulesViolationError as LockingRulesViolationError
+from azure.durable_functions.entity import DurableEntity as DurableEntity
+from azure.durable_functions.entity import Entity
+from azure.durable_functions.entity_context import DurableEntityContext
 from azure.durable_functions.options import EntityId, ManagedIdentityTokenSource, RetryOptions
 from azure.durable_functions.orchestration_context import DurableOrchestrationContext
 from azure.durable_functions.orchestrator import Orchestrator

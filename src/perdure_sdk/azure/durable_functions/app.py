@@ -92,7 +92,9 @@ class Blueprint(func.TriggerApi, func.BindingApi, func.SettingsApi):
 
         def register(builder: FunctionBuilder, name: str | None) -> None:
             function = user_function(builder)
-            parameter = parameter_of(function, name, "context", "entity_trigger", "context_name")
+            parameter = name or "context"
+            if not isinstance(function, type):  # a class has no parameter for it: it is given as `self.context`
+                parameter = parameter_of(function, name, "context", "entity_trigger", "context_name")
             replace_user_function(builder, Entity.create(function))
             builder.add_trigger(EntityTrigger(parameter, entity_name))
 

@@ -1,4 +1,4 @@
-"""What client functions may do with a task hub: start, watch and steer orchestrations."""
+"""What client functions may do with a task hub: start, watch and steer orchestrations, and talk to entities."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import azure.functions as func
 from azure.durable_functions.builders import orchestrator_name
-from azure.durable_functions.later import not_yet
 from azure.durable_functions.options import EntityId
 from azure.durable_functions.status import (
+    CleanEntityStorageResult,
+    DurableEntityStatus,
     DurableOrchestrationStatus,
     EntityStateResponse,
     OrchestrationRuntimeStatus,
@@ -22,8 +23,17 @@ from azure.durable_functions.status import (
 )
 
 from perdure.core.codec import payloads
+from perdure.core.conversion import asked_type
 from perdure.core.history_view import history_view
-from perdure.core.records import HistoryRow, Instance, InstanceQuery, RuntimeStatus, StartPolicy
+from perdure.core.records import (
+    EntityQuery,
+    HistoryRow,
+    Instance,
+    InstancePage,
+    InstanceQuery,
+    RuntimeStatus,
+    StartPolicy,
+)
 from perdure.core.status_view import json_value, status_view
 from perdure.errors import (
     InstanceExistsError,
@@ -123,13 +133,37 @@ class TaskHub(Protocol):
         """Remove the instances that have ended and fit; returns how many were removed."""
         ...
 
+    async def signal_entity(
+        self,
+        entity_id: str,
+        operation: str,
+        input: str | None = None,
+        *,
+        deliver_at: datetime | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """Send an operation to an entity; `input` is JSON text."""
+        ...
+
+    async def entity(self, entity_id: str) -> Instance | None:
+        """The entity, or None if it has no state."""
+        ...
+
+    async def entities(self, query: EntityQuery) -> InstancePage:
+        """One page of entities."""
+        ...
+
+    async def clean_entities(self) -> tuple[int, int]:
+        """Free entities that nobody holds; returns how many were removed, and how many locks released."""
+        ...
+
 
 class DurableClientError(Exception):
     """Raised by the client where the official SDK raises a plain `Exception`, with its text."""
 
 
 class DurableOrchestrationClient:
-    """Starts, watches and steers the orchestrations of one task hub.
+    """Starts, watches and steers the orchestrations of one task hub, and talks to its entities.
 
     Args:
         hub: the task hub.
@@ -377,7 +411,7 @@ class DurableOrchestrationClient:
         """Remove an instance that has ended, with its history; of any other, and of none, nothing is removed.
 
         Args:
-            instance_id: the instance's.
+            instance_id: the instance's. That of an entity removes it, with what it has still to do.
             recursive: remove its sub-orchestrations that have ended, too, and theirs.
         """
         try:
@@ -478,17 +512,7 @@ class DurableOrchestrationClient:
         body = json.dumps(_status(instance, None).to_json())
         return _response(body, 500 if instance.status is RuntimeStatus.FAILED else 200, _JSON)
 
-    # ------------------------------------------------------------------ not yet
-
-    async def read_entity_state(
-        self, entityId: EntityId, task_hub_name: str | None = None, connection_name: str | None = None
-    ) -> EntityStateResponse:
-        """The state of an entity.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise not_yet("client.read_entity_state")
+    # ------------------------------------------------------------------ entities
 
     async def signal_entity(
         self,
@@ -497,13 +521,128 @@ class DurableOrchestrationClient:
         operation_input: Any = None,
         task_hub_name: str | None = None,
         connection_name: str | None = None,
+        *,
+        scheduled_time: datetime | None = None,
+        request_id: str | None = None,
     ) -> None:
-        """Send an operation to an entity.
+        """Send an operation to an entity, which need not exist yet; what comes of it is not told.
+
+        Args:
+            entityId: the entity's.
+            operation_name: the operation's.
+            operation_input: its input: JSON, or an object with `to_json`.
+            task_hub_name: must be the app's own; another is not reached.
+            connection_name: likewise.
+            scheduled_time: not before this time; without a zone it is UTC.
+            request_id: the same for every attempt of one request, so that a repeat does not send the operation again.
 
         Raises:
-            NotImplementedError: always.
+            TypeError: the input cannot be written as JSON.
+            DurableClientError: there is no such entity function, or the key breaks a rule.
         """
-        raise not_yet("client.signal_entity")
+        input = _encoded(operation_input)
+        try:
+            await self._hub.signal_entity(
+                str(entityId), operation_name, input, deliver_at=utc_time(scheduled_time), request_id=request_id
+            )
+        except (InvalidInstanceIdError, UnknownFunctionError) as error:
+            # The official client has the number only, and apps compare the sentence.
+            raise DurableClientError(f"The operation failed with an unexpected status code 400: {error}") from error
+
+    async def read_entity_state(
+        self,
+        entityId: EntityId,
+        task_hub_name: str | None = None,
+        connection_name: str | None = None,
+        *,
+        expected_type: Any = None,
+    ) -> EntityStateResponse:
+        """Whether an entity exists, and its state as the last operations that are durable have left it.
+
+        Args:
+            entityId: the entity's.
+            task_hub_name: must be the app's own; another is not reached.
+            connection_name: likewise.
+            expected_type: the type that the state is to become; without one it stays plain JSON.
+
+        Raises:
+            TypeError: the state does not fit the type.
+        """
+        entity = await self._hub.entity(str(entityId))
+        state = None if entity is None or entity.entity is None else entity.entity.state
+        if state is None:
+            return EntityStateResponse(False)
+        expected = asked_type(expected_type)
+        return EntityStateResponse(True, json_value(state) if expected is None else payloads.decode_as(state, expected))
+
+    async def list_entities(
+        self,
+        entity_name: str | None = None,
+        key_prefix: str | None = None,
+        last_operation_from: datetime | None = None,
+        last_operation_to: datetime | None = None,
+        *,
+        include_state: bool = True,
+        include_transient: bool = False,
+    ) -> list[DurableEntityStatus]:
+        """Every entity that all filters let through, in order of name and key.
+
+        Args:
+            entity_name: of this name; case does not matter.
+            key_prefix: with a key that begins so; only together with a name.
+            last_operation_from: that did something then or later; without a zone it is UTC.
+            last_operation_to: that did nothing after this time; likewise.
+            include_state: with their states.
+            include_transient: also those without a state, which are there because somebody has locked them.
+
+        Raises:
+            ValueError: there is a prefix, but no name.
+        """
+        entities = self.iter_entities(
+            entity_name,
+            key_prefix,
+            last_operation_from,
+            last_operation_to,
+            include_state=include_state,
+            include_transient=include_transient,
+        )
+        return [each async for each in entities]
+
+    async def iter_entities(
+        self,
+        entity_name: str | None = None,
+        key_prefix: str | None = None,
+        last_operation_from: datetime | None = None,
+        last_operation_to: datetime | None = None,
+        *,
+        include_state: bool = True,
+        include_transient: bool = False,
+    ) -> AsyncIterator[DurableEntityStatus]:
+        """The same as `list_entities`, one by one: a long list begins at once, and is never held as a whole."""
+        if key_prefix and not entity_name:
+            raise ValueError("key_prefix finds entities of one name only: give entity_name, too")
+        prefix = f"@{entity_name.lower()}@{key_prefix or ''}" if entity_name else "@"
+        since, until = utc_time(last_operation_from), utc_time(last_operation_to)
+        after: str | None = None
+        while True:
+            page = await self._hub.entities(EntityQuery(prefix, since, until, limit=_PAGE_SIZE, after=after))
+            for each in page.instances:
+                if include_transient or (each.entity is not None and each.entity.state is not None):
+                    yield _entity_status(each, include_state)
+            after = page.after
+            if after is None:
+                return
+
+    async def clean_entity_storage(
+        self, remove_empty_entities: bool = True, release_orphaned_locks: bool = True
+    ) -> CleanEntityStorageResult:
+        """Free entities whose lock's holder has ended or is gone, as only an accident leaves them.
+
+        Args:
+            remove_empty_entities: without effect: entities without a state remove themselves.
+            release_orphaned_locks: whether to do it at all.
+        """
+        return CleanEntityStorageResult(*(await self._hub.clean_entities() if release_orphaned_locks else (0, 0)))
 
 
 def _encoded(value: Any) -> str | None:
@@ -561,6 +700,18 @@ def _status(instance: Instance, history: list[dict[str, Any]] | None) -> Durable
     view = status_view(instance, show_input=True, history=history)
     return DurableOrchestrationStatus.from_json(
         {**view, "createdTime": instance.created_at, "lastUpdatedTime": instance.updated_at}
+    )
+
+
+def _entity_status(entity: Instance, include_state: bool) -> DurableEntityStatus:
+    state = None if entity.entity is None else entity.entity.state
+    lock = None if entity.entity is None else entity.entity.lock
+    return DurableEntityStatus(
+        EntityId.get_entity_id(entity.instance_id),
+        entity.updated_at,
+        state is not None,
+        json_value(state) if include_state else None,
+        None if lock is None else lock.instance_id,
     )
 
 

@@ -7,5 +7,5 @@ def not_yet(feature: str) -> NotImplementedError:
     """The error that says so, to be raised where an app asks for `feature`."""
     return NotImplementedError(
         f"This version of perdure does not have {feature} yet. It has activities, retries, timers, external "
-        "events, sub-orchestrations, continue-as-new and HTTP calls; what is planned stands in its README."
+        "events, sub-orchestrations, entities, continue-as-new and HTTP calls; what is planned stands in its README."
     )

@@ -155,6 +155,8 @@ class RetryOptions:
 class EntityId:
     """Name and key of an entity; names ignore case.
 
+    Only `get_entity_id` gives one with an empty key, which HTTP callers can use.
+
     Args:
         name: that its function is registered under.
         key: which of the entities of that name.
@@ -183,15 +185,17 @@ class EntityId:
         Raises:
             ValueError: it is not an entity's.
         """
-        before, name, key = (*scheduler_id.split("@", 2), "", "")[:3]
-        if before or not name or not key:
+        before, *parts = scheduler_id.split("@", 2)
+        if before or len(parts) < 2 or not parts[0]:
             raise ValueError("Unexpected format in SchedulerId")
-        return EntityId(name, key)
+        entity_id = EntityId.__new__(EntityId)
+        entity_id.name, entity_id.key = parts
+        return entity_id
 
     @staticmethod
     def get_entity_id_url_path(entity_id: EntityId) -> str:
         """The place of the entity `entity_id` in the management API."""
-        return f"entities/{entity_id.name}/{entity_id.key}"
+        return f"entities/{entity_id.name}/{entity_id.key or '$'}"
 
     def __str__(self) -> str:
         return EntityId.get_scheduler_id(self)

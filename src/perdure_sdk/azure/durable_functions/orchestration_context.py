@@ -11,6 +11,8 @@ from uuid import NAMESPACE_OID, NAMESPACE_URL, UUID, uuid5
 
 from azure.durable_functions.builders import activity_name, orchestrator_name, result_type
 from azure.durable_functions.constants import DATETIME_STRING_FORMAT
+from azure.durable_functions.critical_section import CriticalSection, Locking, LockingRulesViolationError
+from azure.durable_functions.entity_context import delivery_time
 from azure.durable_functions.later import not_yet
 from azure.durable_functions.options import EntityId, RetryOptions, TokenSource
 from azure.durable_functions.routines import RetryAbleTask, event_until, http_call, http_request
@@ -20,7 +22,17 @@ from perdure.core.conversion import ExpectedType, asked_type
 from perdure.core.cursor import OrchestrationCursor
 from perdure.core.durable_http import polling
 from perdure.core.instance_ids import check_instance_id
-from perdure.core.tasks import ActivityCall, EventTask, SubOrchestrationCall, Task, TaskAll, TaskAny, TimerTask
+from perdure.core.tasks import (
+    ActivityCall,
+    EntityCall,
+    EventTask,
+    LockTask,
+    SubOrchestrationCall,
+    Task,
+    TaskAll,
+    TaskAny,
+    TimerTask,
+)
 
 if TYPE_CHECKING:
     from azure.functions.decorators.function_app import FunctionBuilder
@@ -68,6 +80,7 @@ class DurableOrchestrationContext:
         self._input_type = input_type
         self._custom_status: Any = None
         self._uuids_made = 0
+        self._section: CriticalSection | None = None
 
     # ------------------------------------------------------------------ who and when
 
@@ -203,7 +216,10 @@ class DurableOrchestrationContext:
         Raises:
             ValueError: `name` names no orchestrator, or the id breaks a rule.
             TypeError: the input cannot be written as JSON.
+            LockingRulesViolationError: locks are held or waited for.
         """
+        if self._section is not None:
+            self._section.check_child()
         if instance_id:
             self._check_child_id(instance_id)
         child, text, expected = orchestrator_name(name), _encoded(input_), _expected_result(name, expected_type)
@@ -234,8 +250,11 @@ class DurableOrchestrationContext:
         Raises:
             ValueError: `name` names no orchestrator, or the id breaks a rule.
             TypeError: the input cannot be written as JSON.
+            LockingRulesViolationError: locks are held or waited for.
         """
         options, given = _in_order(retry_options, input_)
+        if self._section is not None:
+            self._section.check_child()
         if instance_id:
             self._check_child_id(instance_id)
         child, text, expected = orchestrator_name(name), _encoded(given), _expected_result(name, expected_type)
@@ -382,25 +401,80 @@ class DurableOrchestrationContext:
         """A logger that passes on to `logger` what is logged while the code is not replaying."""
         return ReplaySafeLogger(logger, self._cursor)
 
-    # ------------------------------------------------------------------ not yet
+    # ------------------------------------------------------------------ entities
 
     def call_entity(
-        self, entityId: EntityId, operationName: str, operationInput: Any = None, expected_type: type | None = None
+        self, entityId: EntityId, operationName: str, operationInput: Any = None, expected_type: Any = None
     ) -> Task:
         """Call an operation of an entity.
 
-        Raises:
-            NotImplementedError: always.
-        """
-        raise not_yet("call_entity")
-
-    def signal_entity(self, entityId: EntityId, operationName: str, operationInput: Any = None) -> Task:
-        """Send an operation to an entity.
+        Args:
+            entityId: the entity's.
+            operationName: the operation's.
+            operationInput: its input.
+            expected_type: the type that the result is to become.
 
         Raises:
-            NotImplementedError: always.
+            ValueError: there is no entity.
+            TypeError: the input cannot be written as JSON.
+            LockingRulesViolationError: locks are held or waited for, and not this entity's.
         """
-        raise not_yet("signal_entity")
+        entity_id = _scheduler_id(entityId)
+        if self._section is not None and not self._section.is_over:
+            self._section.check_call(entity_id)
+        call = EntityCall(entity_id, operationName, _encoded(operationInput), asked_type(expected_type))
+        if self._section is not None and not self._section.is_over:
+            self._section.called(call)
+        return call
+
+    def signal_entity(
+        self,
+        entityId: EntityId,
+        operationName: str,
+        operationInput: Any = None,
+        scheduled_time: datetime | timedelta | None = None,
+    ) -> None:
+        """Send an operation to an entity, at once and without waiting: there is nothing to yield.
+
+        Args:
+            entityId: the entity's.
+            operationName: the operation's.
+            operationInput: its input.
+            scheduled_time: when it is to arrive (without a zone it is UTC), or in how long.
+
+        Raises:
+            ValueError: there is no entity.
+            TypeError: the input cannot be written as JSON.
+            LockingRulesViolationError: its lock is held.
+        """
+        self._check_running("signal_entity")
+        entity_id = _scheduler_id(entityId)
+        if self._section is not None and not self._section.is_over:
+            self._section.check_signal(entity_id)
+        when = delivery_time(scheduled_time, self._cursor.now)
+        self._cursor.signal_entity(entity_id, operationName, _encoded(operationInput), when)
+
+    def lock_entities(self, entities: Iterable[EntityId]) -> Locking:
+        """Lock entities against everybody else: `with (yield context.lock_entities([...])):` or `async with`.
+
+        They are locked in one order for the whole hub, so that nobody waits in a circle. The locks are given back at
+        the end of the block, and whenever the orchestration ends.
+
+        Args:
+            entities: their ids; naming one twice changes nothing.
+
+        Raises:
+            ValueError: there are none.
+            LockingRulesViolationError: locks are held or waited for already.
+        """
+        ids = tuple(sorted({_scheduler_id(each) for each in entities}))
+        if not ids:
+            raise ValueError("lock_entities needs at least one entity")
+        if self._section is not None and not self._section.is_over:
+            raise LockingRulesViolationError("Must not enter another critical section from within a critical section.")
+        locking = Locking(self._cursor, LockTask(ids))
+        self._section = locking.section
+        return locking
 
     # ------------------------------------------------------------------
 
@@ -460,6 +534,12 @@ def _expected_result(name: object, expected_type: Any) -> ExpectedType | None:
     if expected_type is not None:
         return asked_type(expected_type)
     return None if isinstance(name, str) else result_type(name)
+
+
+def _scheduler_id(entity: EntityId) -> str:
+    if not entity:
+        raise ValueError("entity_id cannot be empty")
+    return str(entity)
 
 
 def _encoded(value: Any) -> str | None:

@@ -1,12 +1,13 @@
-"""What the client answers with: the status of an instance, how many were purged, the state of an entity."""
+"""What the client answers with: the status of an instance, how many were purged, the state of entities."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from azure.durable_functions.constants import DATETIME_STRING_FORMAT
+from azure.durable_functions.options import EntityId
 
 
 class OrchestrationRuntimeStatus(Enum):
@@ -165,6 +166,56 @@ class EntityStateResponse:
     def entity_state(self) -> Any:
         """Its state."""
         return self._entity_state
+
+
+class DurableEntityStatus(EntityStateResponse):
+    """An entity in a list: which one, and as for one that is read alone, its state.
+
+    Args:
+        entity_id: name and key.
+        last_operation_time: when it last did something (aware UTC).
+        entity_exists: it has a state; it is there without one while it is locked.
+        entity_state: the state, or None if the list does not have it.
+        locked_by: id of the orchestration that has locked it.
+    """
+
+    def __init__(
+        self,
+        entity_id: EntityId,
+        last_operation_time: datetime,
+        entity_exists: bool,
+        entity_state: Any = None,
+        locked_by: str | None = None,
+    ) -> None:
+        super().__init__(entity_exists, entity_state)
+        self._entity_id = entity_id
+        self._last_operation_time = last_operation_time
+        self._locked_by = locked_by
+
+    def __repr__(self) -> str:
+        return f"<DurableEntityStatus {self._entity_id} {self._entity_state!r}>"
+
+    @property
+    def entity_id(self) -> EntityId:
+        """Name and key."""
+        return self._entity_id
+
+    @property
+    def last_operation_time(self) -> datetime:
+        """When the entity last did something, if only answering (aware UTC)."""
+        return self._last_operation_time
+
+    @property
+    def locked_by(self) -> str | None:
+        """Id of the orchestration that has locked the entity, or None."""
+        return self._locked_by
+
+
+class CleanEntityStorageResult(NamedTuple):
+    """What `clean_entity_storage` found to do."""
+
+    empty_entities_removed: int
+    orphaned_locks_released: int
 
 
 def utc_time(value: str | datetime | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Orchestrations with something to manage: they wait, fail once, fail always, and have children."""
+"""Orchestrations with something to manage: they wait, fail once, fail always, and have children; and an entity."""
 
 from pathlib import Path
 
@@ -43,3 +43,14 @@ def fails_once(name: str) -> str:
         seen.touch()
         raise ConnectionError("not this time")
     return f"Hello {name}"
+
+
+@app.entity_trigger(context_name="context")
+def Counter(context: df.DurableEntityContext):
+    match context.operation_name:
+        case "add":
+            context.set_state(context.get_state(int) + context.get_input())
+        case "set":
+            context.set_state(context.get_input())
+        case "delete":
+            context.destruct_on_exit()

@@ -18,6 +18,7 @@ LEDGER = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0
 LIFE = os.environ["LIFE"]
 
 MODULUS = 1000
+DEADLY = 86  # exit code
 
 
 def note(what: str, key: str) -> None:
@@ -131,3 +132,25 @@ def eternal(context: df.DurableOrchestrationContext):
 def parked(context: df.DurableOrchestrationContext):
     """Waits until somebody terminates it."""
     yield context.wait_for_external_event("never")
+
+
+@app.activity_trigger(input_name="call")
+def deadly(call: dict) -> int:
+    """Takes its host with it, as native code or a lack of memory would."""
+    note("begin", call["key"])
+    time.sleep(call["takes_ms"] / 1000)
+    os._exit(DEADLY)
+
+
+@app.orchestration_trigger(context_name="context")
+def poisoned(context: df.DurableOrchestrationContext):
+    """Six innocent activities beside a deadly one; the sum of theirs, and what the other came to."""
+    value = context.get_input()["value"]
+    innocent = context.task_all([call(context, ("square", "cube")[part % 2], part, value + part) for part in range(6)])
+    culprit = call(context, "deadly", "culprit", value)
+    yield context.task_any([innocent, culprit])
+    results = yield innocent
+    try:
+        yield culprit
+    except Exception as error:
+        return [sum(results), "PoisonMessage" in str(error)]
