@@ -6,6 +6,7 @@ import pytest
 from conformance_kit import EXPLOSION, FAR, NOW, SECOND, Hub, activities_of, an_instance, ids
 
 from perdure.core.actions import CompleteOrchestration, CreateSubOrchestration, CreateTimer, ScheduleTask
+from perdure.core.answers import answers_of_missing, farewell
 from perdure.core.events import (
     ExecutionRewound,
     ExecutionSuspended,
@@ -14,7 +15,6 @@ from perdure.core.events import (
     SubOrchestrationInstanceFailed,
 )
 from perdure.core.records import InstanceQuery, RuntimeStatus, Start
-from perdure.core.state import answers_of_missing, farewell
 
 DONE = CompleteOrchestration(9, '"done"')
 FAILED = CompleteOrchestration(9, failure=EXPLOSION)

@@ -19,6 +19,7 @@ from perdure.core.actions import (
     OrchestratorAction,
     ScheduleTask,
 )
+from perdure.core.answers import farewell
 from perdure.core.events import (
     EventRaised,
     ExecutionRewound,
@@ -44,7 +45,7 @@ from perdure.core.records import (
     RuntimeStatus,
     StoredInstance,
 )
-from perdure.core.state import RuntimeState, answer_of_replaced
+from perdure.core.state import RuntimeState
 from perdure.engine.check import INVARIANTS, CheckReport, check_hub
 
 NOW = datetime(2031, 5, 4, tzinfo=UTC)
@@ -596,8 +597,7 @@ def test_a_failed_child_is_in_order_while_it_is_being_asked_to_try_again():
 def test_a_child_that_was_replaced_is_in_order_while_its_parent_is_being_told():
     parent, child, start = family()
     child.episode(ScheduleTask(0, "pack", None), mail=[start])
-    answer = answer_of_replaced(child.state.instance, NOW)
-    assert answer is not None
+    (answer,) = farewell(child.state.instance, NOW)
     successor = Life("child")
 
     parent.mail = [answer]

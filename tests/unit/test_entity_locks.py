@@ -16,6 +16,7 @@ from perdure.core.actions import (
     SignalEntity,
     UnlockEntities,
 )
+from perdure.core.answers import answers_of_missing, farewell, releases
 from perdure.core.codec import payloads
 from perdure.core.cursor import OrchestrationCursor
 from perdure.core.events import (
@@ -42,7 +43,7 @@ from perdure.core.events import (
 from perdure.core.failures import FailureDetails
 from perdure.core.records import Checkpoint, HeldLock, Instance, Message, RuntimeStatus, StoredInstance
 from perdure.core.rewind import rewound
-from perdure.core.state import RuntimeState, answers_of_missing, farewell, releases
+from perdure.core.state import RuntimeState
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EXECUTION = "0123456789abcdef0123456789abcdef"

@@ -31,8 +31,9 @@ from perdure.core.events import (
     TimerFired,
 )
 from perdure.core.failures import FailureDetails
+from perdure.core.instance_ids import derived_id
 from perdure.core.records import Checkpoint, Instance, Message, RuntimeStatus, StoredInstance
-from perdure.core.state import RuntimeState, derived_id
+from perdure.core.state import RuntimeState
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EXECUTION = "0123456789abcdef0123456789abcdef"

@@ -25,8 +25,8 @@ from perdure.core.events import (
     ParentInstance,
 )
 from perdure.core.failures import FailureDetails
+from perdure.core.instance_ids import derived_id
 from perdure.core.records import Checkpoint, EntityState, Instance, Message, RuntimeStatus
-from perdure.core.state import derived_id
 
 
 class Signal(Struct, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""Which texts may name an instance.
+"""Which texts may name an instance, and ids that follow from others.
 
 Rule 1: an id is refused where it enters, whether a client starts the instance or an orchestration calls it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from perdure.errors import InvalidInstanceIdError
 
@@ -42,3 +43,12 @@ def check_entity_id(entity_id: str) -> None:
         raise InvalidInstanceIdError("Entity keys must not contain /, \\, #, ?, or control characters.")
     if len(entity_id) > INSTANCE_ID_LENGTH_MAX:
         raise InvalidInstanceIdError("Instance ID lengths must not exceed 256 characters.")
+
+
+def derived_id(execution_id: str, what: str) -> str:
+    """The id of an execution that follows from another: the same however often it is derived."""
+    try:
+        namespace = UUID(hex=execution_id)
+    except ValueError:  # a client's request id, which may be any text
+        namespace = uuid5(NAMESPACE_OID, execution_id)
+    return uuid5(namespace, what).hex

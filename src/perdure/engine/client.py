@@ -22,7 +22,7 @@ from perdure.core.events import (
     ExecutionTerminated,
     ParentInstance,
 )
-from perdure.core.instance_ids import check_entity_id, check_instance_id
+from perdure.core.instance_ids import check_entity_id, check_instance_id, derived_id
 from perdure.core.records import (
     TERMINAL,
     EntityQuery,
@@ -36,7 +36,6 @@ from perdure.core.records import (
     StartPolicy,
     is_entity_id,
 )
-from perdure.core.state import derived_id
 from perdure.engine.crossing import Crossing
 from perdure.engine.requests import (
     Count,

@@ -13,7 +13,9 @@ from functools import partial
 from typing import Any
 
 from perdure.core.actions import CompleteOrchestration
+from perdure.core.answers import answers_to_rewinds
 from perdure.core.entities import BatchResult, Entity, EntityBatch
+from perdure.core.episode import Episode
 from perdure.core.events import EntityOperation, ExecutionCompleted, HistoryEvent, TaskCompleted, TaskFailed
 from perdure.core.failures import FailureDetails
 from perdure.core.records import (
@@ -27,7 +29,7 @@ from perdure.core.records import (
     is_entity_id,
     partition_of,
 )
-from perdure.core.state import Episode, RuntimeState, answers_to_rewinds
+from perdure.core.state import RuntimeState
 from perdure.core.versions import VersionFailure
 from perdure.engine.balance import balance
 from perdure.engine.clients import Clients

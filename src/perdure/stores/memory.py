@@ -23,6 +23,7 @@ from zlib import crc32
 import msgspec
 from msgspec.structs import replace
 
+from perdure.core.answers import answers_of_missing, farewell
 from perdure.core.codec import decode_event, decode_events, encode_event, encode_events
 from perdure.core.events import HistoryEvent
 from perdure.core.records import (
@@ -46,7 +47,6 @@ from perdure.core.records import (
     partition_of,
     takes_mail,
 )
-from perdure.core.state import answers_of_missing, farewell
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

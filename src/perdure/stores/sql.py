@@ -14,6 +14,7 @@ from zlib import crc32
 
 import msgspec
 
+from perdure.core.answers import answers_of_missing, farewell
 from perdure.core.codec import (
     decode_event,
     decode_events,
@@ -46,7 +47,6 @@ from perdure.core.records import (
     partition_of,
     takes_mail,
 )
-from perdure.core.state import answers_of_missing, farewell
 from perdure.stores import sql_entities
 from perdure.stores.rows import Row, chunks, insert_rows, marks, micros, moment, update_rows, values
 

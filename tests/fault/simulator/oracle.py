@@ -25,6 +25,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from perdure.core.answers import answers_of_missing, farewell
 from perdure.core.automaton import EventAutomaton
 from perdure.core.codec import encode_event
 from perdure.core.events import (
@@ -59,7 +60,6 @@ from perdure.core.records import (
     partition_of,
     takes_mail,
 )
-from perdure.core.state import answers_of_missing, farewell
 from perdure.engine.executor import ActivityResult, Completed
 from perdure.errors import IllegalHistoryError
 from perdure.testing.loop import VIRTUAL_EPOCH

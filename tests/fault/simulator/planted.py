@@ -17,6 +17,8 @@ from perdure.core import cursor, state
 from perdure.core.actions import OrchestratorAction
 from perdure.core.automaton import EventAutomaton
 from perdure.core.cursor import LIFE, OrchestrationCursor
+from perdure.core.draft import Draft
+from perdure.core.episode import Episode
 from perdure.core.events import (
     EventRaised,
     ExecutionCompleted,
@@ -39,7 +41,7 @@ from perdure.core.records import (
     Start,
 )
 from perdure.core.retry import RetryPolicy
-from perdure.core.state import Episode, RuntimeState
+from perdure.core.state import RuntimeState
 from perdure.core.tasks import EventTask, TaskAll
 from perdure.core.versions import Versioning
 from perdure.engine import engine
@@ -381,13 +383,13 @@ def suspension_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def suspension_lost_by_continuing(patch: pytest.MonkeyPatch) -> None:
     """A generation that is suspended while it continues as new does not pass that on."""
-    checkpoint = state._Draft.checkpoint
+    checkpoint = Draft.checkpoint
 
-    def forget(self: state._Draft) -> Checkpoint:
+    def forget(self: Draft) -> Checkpoint:
         made = checkpoint(self)
         return replace(made, messages=tuple(m for m in made.messages if not isinstance(m.event, ExecutionSuspended)))
 
-    patch.setattr(state._Draft, "checkpoint", forget)
+    patch.setattr(Draft, "checkpoint", forget)
 
 
 def withheld_events_dropped(patch: pytest.MonkeyPatch) -> None:
@@ -414,7 +416,7 @@ def cancelled_wait_reads(patch: pytest.MonkeyPatch) -> None:
 
 def descendants_spared(patch: pytest.MonkeyPatch) -> None:
     """Who is terminated with all below it tells nobody."""
-    patch.setattr(state._Draft, "_open_calls", lambda self: [])
+    patch.setattr(Draft, "_open_calls", lambda self: [])
 
 
 def strangers_terminated(patch: pytest.MonkeyPatch) -> None:
@@ -559,30 +561,30 @@ def rewound_activities_forgotten(patch: pytest.MonkeyPatch) -> None:
     _spoil_taking_up(patch, lambda draft: draft.activities.clear())
 
 
-def _spoil_taking_up(patch: pytest.MonkeyPatch, spoil: Callable[[state._Draft], None]) -> None:
-    take_up_again = state._Draft.take_up_again
+def _spoil_taking_up(patch: pytest.MonkeyPatch, spoil: Callable[[Draft], None]) -> None:
+    take_up_again = Draft.take_up_again
 
-    def take_up(self: state._Draft, *more: Any) -> None:
+    def take_up(self: Draft, *more: Any) -> None:
         take_up_again(self, *more)
         spoil(self)
 
-    patch.setattr(state._Draft, "take_up_again", take_up)
+    patch.setattr(Draft, "take_up_again", take_up)
 
 
 def rewound_children_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Children that failed are not rewound."""
-    patch.setattr(state._Draft, "_take_up_child", lambda self, call, child: None)
+    patch.setattr(Draft, "_take_up_child", lambda self, call, child: None)
 
 
 def rewound_children_called_again(patch: pytest.MonkeyPatch) -> None:
     """Children are called anew, whatever has become of them."""
-    take_up = state._Draft._take_up_child
-    patch.setattr(state._Draft, "_take_up_child", lambda self, call, child: take_up(self, call, None))
+    take_up = Draft._take_up_child
+    patch.setattr(Draft, "_take_up_child", lambda self, call, child: take_up(self, call, None))
 
 
 def rewound_ids_used_again(patch: pytest.MonkeyPatch) -> None:
     """What is sent once more after a rewind has the id that it had before."""
-    patch.setattr(state._Draft, "_id", lambda self, what: f"{self.row.execution_id}/{what}")
+    patch.setattr(Draft, "_id", lambda self, what: f"{self.row.execution_id}/{what}")
 
 
 def answers_to_former_calls_taken(patch: pytest.MonkeyPatch) -> None:
