@@ -451,6 +451,9 @@ class Engine:
         for item in items:
             if partition.is_quarantined(item.instance_id):
                 continue
+            if item.instance_id not in partition.sessions and item.instance_id not in cold:
+                self._look_again(partition, item.instance_id)  # replaced while others were being loaded
+                continue
             rewind = self._run_episode(partition, item, past.get(item.instance_id), now)
             if rewind is not None:
                 await self._rewind(partition, *rewind)
@@ -502,8 +505,7 @@ class Engine:
         if past is None and episode.dropped and not episode.events:
             # A session in memory may be of an instance that another host's client has replaced: no checkpoint would
             # tell, and what the session drops may be for the successor.
-            partition.look_again(item.instance_id)
-            self.forget(item.instance_id)
+            self._look_again(partition, item.instance_id)
             return None
         if episode.dropped:
             self.counters.drop(episode.dropped)
@@ -522,6 +524,13 @@ class Engine:
         except Exception as error:
             self._quarantine(partition, item.instance_id, repr(error))
         return None
+
+    def _look_again(self, partition: Partition, instance_id: str) -> None:
+        """Begin an instance's session anew, with the mail that the store still has for it."""
+        partition.look_again(instance_id)
+        self.forget(instance_id)
+        if partition.wants_walk:
+            self._spawn(self.read_again(partition))
 
     def _checkpoint(self, state: RuntimeState, episode: Episode, past: Sequence[HistoryEvent] | None) -> Checkpoint:
         actions, custom_status = (), state.instance.custom_status

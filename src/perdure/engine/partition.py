@@ -166,7 +166,7 @@ class Partition:
         """All pages of that walk have been received."""
         if self.is_open and self._is_behind:
             self._caught_up(now)
-        forgotten = self._forgettable - self._expected
+        forgotten = self._forgettable - self._expected - {message.message_id for message in self._early}
         self._held -= forgotten
         self._forgettable -= forgotten
 
@@ -320,10 +320,8 @@ class Partition:
             self._make_ready(instance_id)
 
     def look_again(self, instance_id: str) -> None:
-        """End the instance's session and process the same mail with a new one, from the store."""
-        self.sessions.pop(instance_id, None)
-        self._mail[instance_id] = [*self._busy.pop(instance_id), *self._mail.get(instance_id, ())]
-        self._make_ready(instance_id)
+        """End the instance's session, and leave it to the store which of its mail is still for it."""
+        self._begin_again(instance_id, self._busy.pop(instance_id))
 
     def deliver_again(self, mail: Iterable[Message]) -> None:
         """Mail that an episode has left over is for the next."""

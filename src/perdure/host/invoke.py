@@ -25,7 +25,7 @@ from perdure.core.conversion import ExpectedType
 from perdure.core.cursor import ACTIONS_MAX, OrchestrationCursor
 from perdure.core.durable_http import HTTP_ACTIVITY
 from perdure.core.entities import BatchResult, OperationResult
-from perdure.core.events import EntityOperation
+from perdure.core.events import DecisionEvent, EntityOperation
 from perdure.core.failures import FailureDetails
 from perdure.core.records import ActivityTask
 from perdure.core.rewind import rewound
@@ -143,12 +143,14 @@ class LocalExecutor:
             cursor, kept = rewound(request.past or (), lambda: self._new_cursor(request))
         self.forget(request.instance_id)
         self._sessions[request.instance_id] = cursor
-        awaited = cursor.open_ids - frozenset(cursor.pending_ids)
+        pending = cursor.pending_ids
+        awaited = cursor.open_ids - frozenset(pending)
+        decided = max((event.event_id for event in kept if isinstance(event, DecisionEvent)), default=-1)
         with _Running(self, request, is_replaying=False):
             actions = cursor.advance(request.new)
         failures = [each for each in actions if isinstance(each, CompleteOrchestration) and each.failure is not None]
-        if failures:  # it fails again: nothing else of it counts
-            actions = failures
+        if failures and min(pending, default=decided + 1) <= decided:
+            actions = failures  # it fails again, otherwise than its history, which it has kept whole, says
         return RewindResult(kept, actions, cursor.custom_status, awaited)
 
     def _new_cursor(self, request: OrchestratorRequest) -> OrchestrationCursor:
