@@ -463,6 +463,7 @@ class Engine:
 
     async def _load(self, partition: Partition, instance_ids: Sequence[str]) -> dict[str, Sequence[HistoryEvent]]:
         past: dict[str, Sequence[HistoryEvent]] = {}
+        lost: list[ActivityTask] = []
         self._clients.seen(instance_ids)
         for stored in await self._store.load_instances(instance_ids):
             if partition.is_dropped:
@@ -479,11 +480,11 @@ class Engine:
                 continue
             past[instance_id] = stored.events
             if isinstance(state, RuntimeState) and not state.is_finished:
-                lost = [task for task in state.open_activities() if not partition.has_result(task.activity_id)]
-                if partition.lease.is_takeover:
-                    await self._recovery.begin(partition.lease, [each for each in lost if not self._is_running(each)])
-                else:
-                    self._start_activities(lost)
+                lost += [task for task in state.open_activities() if not partition.has_result(task.activity_id)]
+        if partition.lease.is_takeover and not partition.is_dropped:
+            await self._recovery.begin(partition.lease, [task for task in lost if not self._is_running(task)])
+        else:
+            self._start_activities(lost)
         return past
 
     def _run_episode(

@@ -207,8 +207,10 @@ def _first_to_go(history: Sequence[HistoryEvent], given: str | None) -> int | No
     """Where the first failure stands that has to go so that the program does not fail; None if it fails anyway."""
     hidden: set[int] = set()
     while True:
-        visible = [event for place, event in enumerate(history) if place not in hidden]
-        run = _Run(Reading(visible), json.loads(given or "null"), is_lenient=True)
+        reading = Reading([event for place, event in enumerate(history) if place not in hidden])
+        if not reading.has_begun:
+            return None  # it was suspended, and failed for another reason than its program
+        run = _Run(reading, json.loads(given or "null"), is_lenient=True)
         outcome = run.outcome()
         if outcome.end is None or outcome.end[0] != "failed":
             break
