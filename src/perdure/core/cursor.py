@@ -108,13 +108,15 @@ class OrchestrationCursor:
         is_replaying: the event now applied was committed in an earlier episode.
         custom_status: JSON text of what the code last set ("null" if it cleared it), or None if it never did.
         is_done: the code has returned, raised or continued as new.
+        ended_at: place, among the events that `retrace` returned, of the one that ended the code.
     """
 
     __slots__ = (
         "_actions", "_actions_max", "_code", "_codec", "_continued", "_events_seen", "_first_attempts",
         "_is_beginning", "_is_held", "_is_suspended", "_next_id", "_next_version", "_orchestrator", "_replayed",
         "_saves_events", "_settled", "_starting", "_tasks", "_unread", "_waiters", "_waiting_for", "_withheld",
-        "custom_status", "input", "instance_id", "is_done", "is_replaying", "name", "now", "parent", "version",
+        "custom_status", "ended_at", "input", "instance_id", "is_done", "is_replaying", "name", "now", "parent",
+        "version",
     )  # fmt: skip
 
     def __init__(
@@ -129,6 +131,7 @@ class OrchestrationCursor:
         self.is_replaying = False
         self.custom_status: str | None = None
         self.is_done = False
+        self.ended_at = 0
         self._is_beginning = False
         self._orchestrator = orchestrator
         self._codec = codec
@@ -203,7 +206,10 @@ class OrchestrationCursor:
                 continue
             elif isinstance(event, ANSWERS) and event.task_id not in confirmed:
                 continue
+            was_done = self.is_done
             self._apply(event)
+            if self.is_done and not was_done:
+                self.ended_at = len(kept)
             kept.append(event)
         self.is_replaying = False
         return kept

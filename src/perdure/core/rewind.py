@@ -58,8 +58,11 @@ def rewound(
             elif not failed:
                 return cursor, [event for event in history if not isinstance(event, ExecutionCompleted)]
             else:
-                first = cursor.first_attempt(failed[-1])
-                hidden.add(first if first in failed else failed[-1])
+                # What came after the code's end would be hidden one by one, and change nothing: hide it at once.
+                after = [event.task_id for event in kept[cursor.ended_at :] if isinstance(event, Failure)]
+                for task_id in after or failed[-1:]:
+                    first = cursor.first_attempt(task_id)
+                    hidden.add(first if first in failed else task_id)
         cursor.close()
 
 
