@@ -126,11 +126,10 @@ CAUGHT = [
     case(
         planted.rewind_of_nobody_unanswered,
         breaks="L3",
-        deeds=("rewind", "purge"),
+        deeds=("orphan",),
         nodes=("sub", "flaky", "all"),
         harms=(),
         hosts=1,
-        first=101,
     ),
     case(planted.purged_mail_kept, breaks="O1", deeds=("purge",), nodes=EVENTS, harms=("slow",), events=40),
     case(

@@ -1,12 +1,12 @@
 """Activities that a crash interrupted, one of which may have caused it.
 
 Rule 1: whatever is begun again is counted first, durably; so an activity that kills its host uses its dispatches up.
-Rule 2: what has been begun often runs while nothing else of its kind does: only the culprit is counted on.
+Rule 2: what has been begun often runs while nothing else of its kind does: only the culprit is counted on. Of such, the
+one begun least goes first: where hosts die young, each gets its turn, and none is counted out for being the first.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from perdure.core.failures import FailureDetails
@@ -35,7 +35,7 @@ class Recovery:
         self._settings = settings
         self._start = start
         self._finish = finish
-        self._suspects: deque[tuple[Lease, ActivityTask]] = deque()
+        self._suspects: list[tuple[int, Lease, ActivityTask]] = []
         self._running: str | None = None
 
     async def begin(self, lease: Lease, tasks: Sequence[ActivityTask]) -> None:
@@ -44,14 +44,15 @@ class Recovery:
         Raises:
             StoreUnavailableError: they could not be counted, and are not begun.
         """
-        waiting = {task.activity_id for _, task in self._suspects}
+        waiting = {task.activity_id for *_, task in self._suspects}
         tasks = [task for task in tasks if task.activity_id not in waiting]
         if not tasks:
             return
-        counts = await self._store.dispatches(lease, tasks)
+        counted = list(zip(await self._store.dispatches(lease, tasks), tasks, strict=True))
         alone = self._settings.dispatches_alone
-        trusted = [task for task, count in zip(tasks, counts, strict=True) if count < alone]
-        self._suspects += [(lease, task) for task, count in zip(tasks, counts, strict=True) if count >= alone]
+        trusted = [task for count, task in counted if count < alone]
+        self._suspects += [(count, lease, task) for count, task in counted if count >= alone]
+        self._suspects.sort(key=lambda each: each[0], reverse=True)
         if trusted:
             await self._store.dispatch(lease, trusted)
             self._start(trusted)
@@ -60,7 +61,7 @@ class Recovery:
     async def go_on(self) -> None:
         """Begin the next suspect, if none is running."""
         while self._running is None and self._suspects:
-            lease, task = self._suspects.popleft()
+            _, lease, task = self._suspects.pop()
             self._running = task.activity_id
             try:
                 (count,) = await self._store.dispatch(lease, [task])
@@ -82,7 +83,7 @@ class Recovery:
 
     def dropped(self, lease: Lease) -> None:
         """A lease is gone: the suspects among its activities are another holder's."""
-        self._suspects = deque((each, task) for each, task in self._suspects if each is not lease)
+        self._suspects = [each for each in self._suspects if each[1] is not lease]
 
 
 def _poison(task: ActivityTask, dispatches: int) -> FailureDetails:

@@ -20,7 +20,9 @@ from .oracle import Execution, Oracle
 from .programs import ORCHESTRATOR, Program, first_input, text
 from .reference import Reading
 
-KINDS = ("suspend", "terminate", "terminate_tree", "rewind", "restart", "replace", "ignore", "schedule", "purge")
+KINDS = (
+    "suspend", "terminate", "terminate_tree", "rewind", "orphan", "restart", "replace", "ignore", "schedule", "purge",
+)  # fmt: skip
 
 ATTEMPTS = 4  # of a request that stays without an answer; then nobody knows
 
@@ -81,6 +83,26 @@ class Meddlers:
             if instance_id is not None:
                 await self._repeat("rewind", instance_id, partial(_rewind, name))
             await asyncio.sleep(self._rng.random() * 4)
+
+    async def _orphan(self, name: str) -> None:
+        """Rewind a failed parent while somebody takes its failed child away."""
+        rows = self._oracle.rows
+
+        def is_failed(row: Execution | None) -> bool:
+            return row is not None and row.end is not None and row.end.status is RuntimeStatus.FAILED
+
+        child_id = self._any(
+            lambda row: is_failed(row) and row.parent is not None and is_failed(rows.get(row.parent.instance_id))
+        )
+        if child_id is None:
+            return
+        parent = rows[child_id].parent
+        assert parent is not None
+        rewind = self._repeat("rewind", parent.instance_id, partial(_rewind, name))
+        if self._rng.random() < 0.5:
+            await asyncio.gather(rewind, self._repeat("purge", child_id, partial(_purge, False)))
+        else:
+            await asyncio.gather(rewind, self._start(child_id, StartPolicy.REPLACE, None))
 
     async def _restart(self, name: str) -> None:
         instance_id = self._any(lambda row: True)

@@ -1,0 +1,99 @@
+"""Which interrupted activity is begun next, and which never again."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+
+from perdure.core.records import ActivityTask, Instance, Lease, RuntimeStatus, Start
+from perdure.engine.executor import ActivityResult, Failed
+from perdure.engine.recovery import Recovery
+from perdure.engine.settings import Settings
+from perdure.stores.memory import MemoryStore
+
+NOW = datetime(2031, 5, 4, tzinfo=UTC)
+SETTINGS = Settings(dispatches_alone=3, dispatches_max=10)
+
+
+def alone(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
+    """Has pytest run a coroutine function."""
+
+    @functools.wraps(test)
+    def run() -> None:
+        asyncio.run(test())
+
+    return run
+
+
+class Life:
+    """A host's life: it takes the one partition over, and begins what its forerunner left."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.begun: list[str] = []
+        self.finished: dict[str, ActivityResult] = {}
+        self.recovery = Recovery(
+            store,
+            SETTINGS,
+            start=lambda tasks: self.begun.extend(task.activity_id for task in tasks),
+            finish=lambda task, result: self.finished.update({task.activity_id: result}),
+        )
+
+    async def end(self, activity_id: str) -> None:
+        if self.recovery.ended(activity_id):
+            await self.recovery.go_on()
+
+
+@alone
+async def test_suspects_run_one_by_one_and_the_one_begun_least_goes_first():
+    store, lease = await taken_over()
+    tasks = [a_task("often"), a_task("less"), a_task("new")]
+    for task, count in zip(tasks, (8, 5, 0), strict=True):
+        for _ in range(count):
+            await store.dispatch(lease, [task])
+    life = Life(store)
+
+    await life.recovery.begin(lease, tasks)
+    assert life.begun == ["new", "less"]
+    await life.end("less")
+    assert life.begun == ["new", "less", "often"]
+
+
+@alone
+async def test_hosts_that_die_young_take_every_suspect_forward_alike():
+    store, lease = await taken_over()
+    tasks = [a_task(str(number)) for number in range(5)]
+    for _ in range(5 * SETTINGS.dispatches_max - 20):
+        life = Life(store)
+        await life.recovery.begin(lease, tasks)
+        assert life.finished == {}
+
+    assert max(await store.dispatches(lease, tasks)) < SETTINGS.dispatches_max
+
+
+@alone
+async def test_an_activity_that_used_up_its_dispatches_fails_and_the_next_suspect_runs():
+    store, lease = await taken_over()
+    poison, other = a_task("poison"), a_task("other")
+    for _ in range(SETTINGS.dispatches_max):
+        await store.dispatch(lease, [poison, other])
+    life = Life(store)
+
+    await life.recovery.begin(lease, [poison, other])
+
+    assert life.begun == []
+    assert life.finished.keys() == {"poison", "other"}
+    assert all(isinstance(each, Failed) for each in life.finished.values())
+
+
+async def taken_over() -> tuple[MemoryStore, Lease]:
+    store = MemoryStore(partitions=1)
+    await store.open()
+    await store.create([Start(Instance("order", "generation", "order", RuntimeStatus.RUNNING, NOW, NOW, "request"))])
+    (lease,) = await store.lease([0], "host", NOW, NOW + timedelta(days=1))
+    return store, lease
+
+
+def a_task(activity_id: str) -> ActivityTask:
+    return ActivityTask(activity_id, "order", "generation", 0, "charge", None)
