@@ -129,7 +129,6 @@ CAUGHT = [
         deeds=("orphan",),
         nodes=("sub", "flaky", "all"),
         harms=(),
-        hosts=1,
     ),
     case(planted.purged_mail_kept, breaks="O1", deeds=("purge",), nodes=EVENTS, harms=("slow",), events=40),
     case(

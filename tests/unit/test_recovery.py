@@ -38,11 +38,15 @@ class Life:
             SETTINGS,
             start=lambda tasks: self.begun.extend(task.activity_id for task in tasks),
             finish=lambda task, result: self.finished.update({task.activity_id: result}),
+            is_settled=lambda task: task in self.settled,
         )
+        self.settled: list[ActivityTask] = []
 
-    async def end(self, activity_id: str) -> None:
-        if self.recovery.ended(activity_id):
-            await self.recovery.go_on()
+    async def end(self, task: ActivityTask, *, settled: bool = True) -> None:
+        self.recovery.ended(task)
+        if settled:
+            self.settled.append(task)
+        await self.recovery.go_on()
 
 
 @alone
@@ -56,8 +60,24 @@ async def test_suspects_run_one_by_one_and_the_one_begun_least_goes_first():
 
     await life.recovery.begin(lease, tasks)
     assert life.begun == ["new", "less"]
-    await life.end("less")
+    await life.end(tasks[1])
     assert life.begun == ["new", "less", "often"]
+
+
+@alone
+async def test_the_next_suspect_waits_until_the_result_of_the_last_one_is_durable():
+    store, lease = await taken_over()
+    tasks = [a_task("one"), a_task("two")]
+    for _ in range(3):
+        await store.dispatch(lease, tasks)
+    life = Life(store)
+    await life.recovery.begin(lease, tasks)
+    (first,) = (task for task in tasks if task.activity_id in life.begun)
+
+    await life.end(first, settled=False)
+    assert life.begun == [first.activity_id]
+    await life.end(first)
+    assert len(life.begun) == 2
 
 
 @alone

@@ -100,7 +100,9 @@ class Engine:
         self._running: set[str] = set()  # activities handed to the executor that have not finished
         self._spent: dict[int, int] = {}  # last epoch under which a partition was dropped here; it is not used again
         self._watches = Watches(store, self.partition_of, self._settings.watch_interval)
-        self._recovery = Recovery(store, self._settings, self._start_activities, self._activity_finished)
+        self._recovery = Recovery(
+            store, self._settings, self._start_activities, self._activity_finished, self._is_settled
+        )
         self._clients = Clients(store, self.clock, self, self._watches)
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests: Crossing[Request] | None = None
@@ -403,6 +405,8 @@ class Engine:
                 self._has_checkpoints.set()
             if partition.next_due is not None and (due is None or partition.next_due < due):
                 due = partition.next_due
+        if self._recovery.may_go_on and not self._is_draining:
+            self._spawn(self._next_suspect())
         if self._is_draining and self._idle():
             self._is_idle.set()
         if due is not None and (self._timer_due is None or due < self._timer_due):
@@ -731,6 +735,11 @@ class Engine:
     def _is_running(self, task: ActivityTask) -> bool:
         return task.activity_id in self._running
 
+    def _is_settled(self, task: ActivityTask) -> bool:
+        """The activity's result is durable, or none of this host's business."""
+        partition = self.partition_of(task.instance_id)
+        return partition is None or not partition.has_result(task.activity_id) or partition.is_parked(task.instance_id)
+
     def _start_activities(self, tasks: Sequence[ActivityTask]) -> None:
         if self._executor is None or self._results is None or self._is_draining:
             return
@@ -749,8 +758,7 @@ class Engine:
         now = self.clock.now()
         for task, result in results:
             self._running.discard(task.activity_id)
-            if self._recovery.ended(task.activity_id):
-                self._spawn(self._next_suspect())
+            self._recovery.ended(task)
             partition = self.partition_of(task.instance_id)
             if partition is None:
                 continue  # the new holder runs the activity again

@@ -319,6 +319,10 @@ class Partition:
         if instance_id in self._mail or instance_id in self._woken:
             self._make_ready(instance_id)
 
+    def is_parked(self, instance_id: str) -> bool:
+        """Some of the instance's mail waits for more than its turn."""
+        return instance_id in self._parked
+
     def look_again(self, instance_id: str) -> None:
         """End the instance's session, and leave it to the store which of its mail is still for it."""
         self._begin_again(instance_id, self._busy.pop(instance_id))

@@ -3,6 +3,7 @@
 Rule 1: whatever is begun again is counted first, durably; so an activity that kills its host uses its dispatches up.
 Rule 2: what has been begun often runs while nothing else of its kind does: only the culprit is counted on. Of such, the
 one begun least goes first: where hosts die young, each gets its turn, and none is counted out for being the first.
+Rule 3: the next begins when what came of the one before it is durable; a crash takes back nothing but its own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Recovery:
     Args:
         start: has activities run.
         finish: takes the result of one that is not run.
+        is_settled: whether the result of one that has ended is durable, or nobody's here.
     """
 
     def __init__(
@@ -30,13 +32,16 @@ class Recovery:
         settings: Settings,
         start: Callable[[Sequence[ActivityTask]], None],
         finish: Callable[[ActivityTask, ActivityResult], None],
+        is_settled: Callable[[ActivityTask], bool],
     ) -> None:
         self._store = store
         self._settings = settings
         self._start = start
         self._finish = finish
+        self._is_settled = is_settled
         self._suspects: list[tuple[int, Lease, ActivityTask]] = []
         self._running: str | None = None
+        self._ended: ActivityTask | None = None
 
     async def begin(self, lease: Lease, tasks: Sequence[ActivityTask]) -> None:
         """Begin activities anew that the last holder of a partition may have been running when it died.
@@ -59,9 +64,10 @@ class Recovery:
         await self.go_on()
 
     async def go_on(self) -> None:
-        """Begin the next suspect, if none is running."""
-        while self._running is None and self._suspects:
+        """Begin the next suspect, if it is its turn."""
+        while self.may_go_on:
             _, lease, task = self._suspects.pop()
+            self._ended = None
             self._running = task.activity_id
             try:
                 (count,) = await self._store.dispatch(lease, [task])
@@ -74,12 +80,16 @@ class Recovery:
             self._running = None
             self._finish(task, Failed(_poison(task, self._settings.dispatches_max)))
 
-    def ended(self, activity_id: str) -> bool:
-        """An activity has ended; whether the next suspect may `go_on`."""
-        if activity_id != self._running:
-            return False
-        self._running = None
-        return bool(self._suspects)
+    def ended(self, task: ActivityTask) -> None:
+        """An activity has ended, a suspect perhaps."""
+        if task.activity_id == self._running:
+            self._running, self._ended = None, task
+
+    @property
+    def may_go_on(self) -> bool:
+        """A suspect waits, none is running, and the result of the last one is settled."""
+        may_begin = bool(self._suspects) and self._running is None
+        return may_begin and (self._ended is None or self._is_settled(self._ended))
 
     def dropped(self, lease: Lease) -> None:
         """A lease is gone: the suspects among its activities are another holder's."""

@@ -681,7 +681,7 @@ def poison_begun_for_ever(patch: pytest.MonkeyPatch) -> None:
 
     async def go_on(self: Recovery) -> None:
         while self._suspects:
-            lease, task = self._suspects.popleft()
+            _, lease, task = self._suspects.pop()
             await self._store.dispatch(lease, [task])
             self._start([task])
 
