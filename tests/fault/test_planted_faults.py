@@ -16,6 +16,7 @@ EVENTS = ("evt", "evt_or_timer", "act", "timer")
 CHILDREN = ("sub", "act", "all")
 GENERATIONS = ("next", "evt", "act")
 FAILING = ("flaky", "retry", "all", "timer")
+BOXES = ("ent", "sig", "lock", "act", "timer")
 
 
 class Case(Struct, frozen=True):
@@ -142,6 +143,23 @@ CAUGHT = [
     ),
     case(planted.running_purged, breaks="O1", deeds=("purge",), nodes=CHILDREN),
     case(planted.descendants_not_purged, breaks="O1", deeds=("purge",), nodes=CHILDREN),
+    case(planted.operation_without_effect, breaks="E1", nodes=BOXES),
+    case(planted.operation_forgotten_by_its_batch, breaks="E1 M1", nodes=BOXES),
+    case(planted.answer_doubled, breaks="E1", nodes=BOXES),
+    case(planted.signal_not_sent, breaks="E1", nodes=BOXES),
+    case(planted.signal_sent_at_once, breaks="E1 T1", nodes=BOXES),
+    case(planted.rewound_calls_of_entities_forgotten, breaks="L3", nodes=(*BOXES, "flaky"), deeds=("rewind",)),
+    case(planted.lock_ignored, breaks="K1", nodes=BOXES),
+    case(planted.lock_given_twice, breaks="K1", nodes=BOXES),
+    case(planted.lock_granted_by_the_first, breaks="K1 E1", nodes=BOXES),
+    case(planted.withdrawn_request_kept, breaks="K2 L3", nodes=BOXES, deeds=("terminate",), boxes=1),
+    case(planted.locked_out_mail_overtaken, breaks="M4 K1 L3 L4", nodes=BOXES, boxes=1),
+    case(planted.locked_out_mail_lost, breaks="L3 M1", nodes=BOXES, boxes=1),
+    case(planted.terminated_keeps_locks, breaks="K2", nodes=BOXES, deeds=("terminate",)),
+    case(planted.failed_keeps_locks, breaks="K2", nodes=BOXES),
+    case(planted.continued_keeps_locks, breaks="K2", nodes=(*BOXES, "next")),
+    case(planted.replaced_keeps_locks, breaks="K2 L3 M1", nodes=BOXES, deeds=("replace",)),
+    case(planted.rewound_locks_believed, breaks="W1 K1", nodes=BOXES, deeds=("rewind",)),
     case(planted.dispatches_not_counted, breaks="L-A L3", nodes=("poison",), harms=("crash",)),
     case(planted.poison_begun_for_ever, breaks="L3", nodes=("poison",), harms=("crash",)),
     # The second of these hides the first, but for a counter: see below.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from random import Random
 from typing import Any
@@ -22,6 +22,7 @@ from perdure.errors import (
     InstanceNotFoundError,
     StoreUnavailableError,
 )
+from perdure.testing.loop import VIRTUAL_EPOCH
 
 from .hosts import Host
 from .oracle import Oracle
@@ -182,6 +183,38 @@ class Clients:
         """Nobody is left who could start this child of the root or of the root's children."""
         return root_id in self._oracle.known and not self._oracle.unfinished
 
+    async def signal(self, operations: list[tuple[str, str, dict[str, str], float | None]]) -> None:
+        """Send operations to entities, one after the other; an unnamed one without an answer is left at that."""
+        host = self._rng.choice(self._hosts)
+        for entity_id, operation, given, delay in operations:
+            await asyncio.sleep(self._rng.choice((0.0, 0.1, 4.0)) * self._rng.random())
+            request_id = self.maybe_id()
+            due = None if delay is None else VIRTUAL_EPOCH + timedelta(seconds=self.time + delay)
+            while True:
+                entry = await self.ask(
+                    "signal",
+                    entity_id,
+                    request_id,
+                    partial(_signal, entity_id, operation, text(given), due, request_id),
+                    host,
+                )
+                entry.data = None if due is not None else text(given)
+                if request_id is None or (entry.outcome == "ok" and self._rng.random() >= self.repeats):
+                    break
+                await asyncio.sleep(self._rng.random())
+            if self._rng.random() < 0.3:
+                await self._read(entity_id)
+
+    async def _read(self, entity_id: str) -> None:
+        """Read an entity's state: it is one that the entity has had since the question was asked."""
+        place = len(self._oracle.box(entity_id).states) - 1
+        entry = await self.ask("read", entity_id, None, lambda client: client.entity(entity_id))
+        if entry.outcome == "ok":
+            found = entry.value
+            state = None if found is None else found.entity.state
+            states = self._oracle.box(entity_id).states[place:]
+            self._oracle.expect(state in states, "E1", f"{entity_id} was read as {state}, but was {states}")
+
     async def terminate(self, instance_id: str, delay: float) -> None:
         """End an instance."""
         await asyncio.sleep(delay)
@@ -276,6 +309,17 @@ class Clients:
 
 async def _raise_event(instance_id: str, name: str, data: str, request_id: str | None, client: TaskHubClient) -> None:
     await client.raise_event(instance_id, name, data, request_id=request_id)
+
+
+async def _signal(
+    entity_id: str,
+    operation: str,
+    given: str,
+    due: datetime | None,
+    request_id: str | None,
+    client: TaskHubClient,
+) -> None:
+    await client.signal_entity(entity_id, operation, given, deliver_at=due, request_id=request_id)
 
 
 async def _terminate(instance_id: str, reason: str, request_id: str | None, client: TaskHubClient) -> None:

@@ -16,6 +16,7 @@ from perdure.core.records import (
     ActivityTask,
     Batch,
     CommitOutcome,
+    EntityQuery,
     HistoryRow,
     Instance,
     InstanceDump,
@@ -214,6 +215,9 @@ class FaultyStore:
 
     async def count(self, query: InstanceQuery) -> Mapping[RuntimeStatus, int]:
         return await self._call("count", lambda: at_once(self._store.count(query)))
+
+    async def entities(self, query: EntityQuery) -> InstancePage:
+        return await self._call("entities", lambda: at_once(self._store.entities(query)))
 
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:
         return await self._call("history", lambda: at_once(self._store.history(instance_id)))

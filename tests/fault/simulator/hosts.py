@@ -18,6 +18,8 @@ from perdure.engine.executor import (
     ActivityFinished,
     ActivityResult,
     Completed,
+    EntityFinished,
+    EntityRequest,
     Failed,
     OrchestratorRequest,
     OrchestratorResult,
@@ -29,6 +31,7 @@ from perdure.engine.telemetry import Counters
 from perdure.host.invoke import LocalExecutor
 from perdure.testing.loop import VirtualClock
 
+from .boxes import BOX, operate_all
 from .faulty_store import FaultyStore, Weather
 from .oracle import HostView, Oracle
 from .processes import Process, ProcessLoop
@@ -84,7 +87,8 @@ class SimExecutor(LocalExecutor):
         world: World,
         die: Callable[[], None],
     ):
-        super().__init__({ORCHESTRATOR: tree}, {}, None)  # type: ignore[arg-type] - no user code runs outside the loop
+        # No user code runs outside the loop.
+        super().__init__({ORCHESTRATOR: tree}, {}, None, entities={BOX: None})  # type: ignore[arg-type,dict-item]
         self._process = process
         self._view = view
         self._oracle = oracle
@@ -94,6 +98,7 @@ class SimExecutor(LocalExecutor):
         self._die = die
         self._durations = (0.0, 0.0, 0.01, 0.05, 0.5, 0.5, 2.0, lease_s * 0.9, lease_s * 1.3)
         self.open = 0
+        self.open_batches = 0
 
     def _watch(self, thread_id: int) -> None:
         """Nothing blocks here but by a defect of the simulator."""
@@ -129,9 +134,20 @@ class SimExecutor(LocalExecutor):
         self.open -= 1
         finished(task, result)
 
+    def start_entity(self, request: EntityRequest, finished: EntityFinished) -> None:
+        self._oracle.note(f"{self._view.name} begins {len(request.operations)} operations of {request.instance_id}")
+        self._oracle.counts["batch of several"] += len(request.operations) > 1
+        self.open_batches += 1
+        delay = self._rng.choice(self._durations) * self._rng.random()
+        self._loop.call(self._process, delay, self._end_batch, request, finished)
+
+    def _end_batch(self, request: EntityRequest, finished: EntityFinished) -> None:
+        self.open_batches -= 1
+        finished(request, operate_all(request.state, request.operations))
+
     async def drain(self, timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
-            while self.open:
+            while self.open or self.open_batches:
                 await asyncio.sleep(0.05)
 
 
@@ -217,6 +233,8 @@ class Host:
     def crash(self) -> None:
         """End it where it stands. Called from a plain callback."""
         if self.process is not None and self.process.is_alive:
+            is_inside = any(box.lock is not None for box in self._oracle.boxes.values())
+            self._oracle.counts["crashed under a lock"] += is_inside
             self._loop.kill_process(self.process)
 
     def shut_down(self, timeout: timedelta) -> None:

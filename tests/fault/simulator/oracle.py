@@ -5,6 +5,9 @@ carries the name of the invariant of our reliability notes (H1 to P2, D1), or on
 
     A2   nothing leaves a checkpoint before it is durable
     A3   what was acknowledged is there, once
+    E1   an operation counts once: an entity's state is what its mail, used up once and whole, has made of it
+    K1   an entity that is locked does nothing for others, and a lock is granted when all of it is held
+    K2   a lock is given back when its owner ends, and to nobody else's cost
     S2   a suspended instance takes no decision, and its row says so
     W1   a rewind takes out of a history what depends on its failures, and nothing else
     O1   a purge removes what has ended, whole, and nothing else
@@ -29,6 +32,15 @@ from perdure.core.answers import answers_of_missing, farewell
 from perdure.core.automaton import EventAutomaton
 from perdure.core.codec import encode_event
 from perdure.core.events import (
+    EntityLock,
+    EntityLockGranted,
+    EntityOperation,
+    EntityOperationCalled,
+    EntityOperationCompleted,
+    EntityOperationFailed,
+    EntityOperationSignaled,
+    EntityUnlock,
+    EntityUnlockSent,
     EventRaised,
     EventSent,
     ExecutionResumed,
@@ -52,11 +64,13 @@ from perdure.core.records import (
     Batch,
     Checkpoint,
     CommitOutcome,
+    HeldLock,
     Instance,
     Lease,
     Message,
     RuntimeStatus,
     Start,
+    is_entity_id,
     partition_of,
     takes_mail,
 )
@@ -64,6 +78,8 @@ from perdure.engine.executor import ActivityResult, Completed
 from perdure.errors import IllegalHistoryError
 from perdure.testing.loop import VIRTUAL_EPOCH
 
+from .boxes import Box
+from .programs import ORCHESTRATOR
 from .reference import DECISIONS, what_left
 
 # How late mail may be consumed while nothing is wrong: a few polls, walks of many small pages, and busy instances.
@@ -95,6 +111,7 @@ class Execution(Struct):
         born_at: when its first generation came into being.
         steered_at, rewound_at: when it was last suspended, resumed or rewound, and when it was last rewound.
         changed_at: when it was last committed, or came into being.
+        locks: the locks that it has asked for and not given back, by number.
     """
 
     execution_id: str
@@ -114,6 +131,7 @@ class Execution(Struct):
     steered_at: float = 0.0
     rewound_at: float = 0.0
     changed_at: float = 0.0
+    locks: dict[int, HeldLock] = field(default_factory=dict)
     carried: list[bytes] = field(default_factory=list)
     events: list[HistoryEvent] = field(default_factory=list)
     position: int = 0
@@ -125,11 +143,13 @@ class Execution(Struct):
 
 
 class Letter(Struct):
-    """Stored mail: since when it could have been delivered."""
+    """Stored mail: since when it could have been delivered, which execution or entity sent it, as the so-manieth."""
 
     message: Message
     stored_at: float
     since: float
+    sender: str
+    number: int
 
 
 class Activity(Struct):
@@ -202,6 +222,9 @@ class Oracle:
         self.repeated_starts = 0
         self.committed = 0
         self.refused: set[tuple[str, int]] = set()  # calls of children, by execution and number
+        self.boxes: dict[str, Box] = {}
+        self.taken_from_clients: dict[str, tuple[int, int]] = {}  # by input: in which checkpoint, as the so-manieth
+        self._entity_answers: dict[tuple[str, int], list[HistoryEvent]] = {}  # by caller
         self._ids_seen: set[str] = set()
         # Mail that went with an instance that was replaced. A host that had read it may still show it to the new one,
         # once: it was for whichever runs.
@@ -213,6 +236,10 @@ class Oracle:
         """Note that a promise is broken."""
         self._trace(f"FOUND {invariant}: {sentence}")
         self.findings.append(Finding(invariant, self._time(), sentence))
+
+    def box(self, entity_id: str) -> Box:
+        """The model of an entity."""
+        return self.boxes.setdefault(entity_id, Box(entity_id, [None]))
 
     def note(self, line: str) -> None:
         """Put a line into the trace."""
@@ -355,6 +382,11 @@ class Oracle:
                 self.expect(is_same, "A3", f"{message.message_id} was answered {status}, before otherwise")
                 continue
             self.answers[message.message_id] = status
+            if is_entity_id(message.instance_id):
+                is_taken = status is RuntimeStatus.RUNNING
+                self.expect(is_taken, "A3", f"mail for {message.instance_id} was not taken, but answered {status}")
+                self._store(message)
+                continue
             row = self.rows.get(message.instance_id)
             if row is None:
                 self.expect(status is None, "A3", f"there is no {message.instance_id}, but the answer was {status}")
@@ -391,8 +423,129 @@ class Oracle:
             for message in batch.replies:
                 self._store(message)
 
+    def _batch(self, host: HostView, checkpoint: Checkpoint, is_stale: bool) -> None:
+        """An entity has used up mail."""
+        entity_id = checkpoint.instance.instance_id
+        box = self.box(entity_id)
+        is_current = box.follows(checkpoint)
+        if is_stale:
+            self._trace(f"{host.name} is stale on {entity_id} at {checkpoint.position}")
+            self.expect(not is_current, "H2", f"the checkpoint of {entity_id} was refused as stale, but it is not")
+            return
+        self.expect(is_current, "H2", f"a checkpoint of {entity_id} does not follow what is stored")
+        self.committed += 1
+        mail: list[Message] = []
+        for message_id in checkpoint.consumed:
+            letter = self.mail.pop(message_id, None)
+            if letter is None:
+                self.find("M1", f"{entity_id} used up {message_id}, which is not in its mailbox")
+                continue
+            mail.append(letter.message)
+            # What a lock holds up waits as long as that is held.
+            self._check_promptness(letter, box.lock_moved_at if box.lock is None else self._time())
+            self._check_order(host, box, letter, len(mail))
+        lock = box.lock
+        sends: Counter[tuple[object, ...]] = Counter()
+        for each in box.take(mail, checkpoint.instance.updated_at):
+            if isinstance(each, Message):
+                sends[_kind_of(each)] += 1
+            else:
+                self.find(*each)
+        if lock != box.lock or any(isinstance(message.event, EntityLock | EntityUnlock) for message in mail):
+            box.lock_moved_at = self._time()
+        names = " ".join(type(message.event).__name__ for message in mail)
+        self._trace(f"{host.name} commits {entity_id} at {checkpoint.position}: {names}")
+        said = checkpoint.instance.entity
+        self.expect(said == box.state, "E1", f"{entity_id} is {said}, not {box.state}, after {names}")
+        sent = Counter(map(_kind_of, checkpoint.messages))
+        self.expect(sent == sends, "E1", f"{entity_id} sent {sent - sends} too much and {sends - sent} not at all")
+        is_gone = box.states[-1] is None and box.lock is None
+        self.expect(checkpoint.deletes == is_gone, "E1", f"{entity_id} is gone or is not, but {box.state}")
+        box.execution_id = None if checkpoint.deletes else checkpoint.execution_id
+        box.position = 0 if checkpoint.deletes else checkpoint.position + 1
+        self.counts["operation"] += sum(isinstance(message.event, EntityOperation) for message in mail)
+        self.counts["locked"] += lock is None and box.lock is not None
+        self.counts["entity gone"] += checkpoint.deletes
+        for message in checkpoint.messages:
+            if isinstance(message.event, EntityOperationCompleted | EntityOperationFailed):
+                caller = (message.execution_id or "", message.event.task_id)
+                self._entity_answers.setdefault(caller, []).append(message.event)
+            self._store(message, entity_id)
+
+    def _check_order(self, host: HostView, box: Box, letter: Letter, letter_place: int) -> None:
+        """What one sender sends at once is run in its order, what is to come later not too early."""
+        message = letter.message
+        if message.deliver_at is not None:
+            is_due = message.deliver_at <= host.latest()
+            self.expect(is_due, "T1", f"{message.event} for {box.instance_id} ran before {message.deliver_at}")
+        elif isinstance(message.event, EntityOperation) and not letter.sender:
+            self.taken_from_clients[message.event.input or ""] = (self.committed, letter_place)
+        elif isinstance(message.event, EntityOperation):
+            is_next = letter.number > box.last_taken.get(letter.sender, -1)
+            self.expect(is_next, "M4", f"{box.instance_id} ran {message.event} of {letter.sender} out of order")
+            box.last_taken[letter.sender] = letter.number
+
+    def _check_sends(self, row: Execution, checkpoint: Checkpoint, episode: Sequence[HistoryEvent]) -> None:
+        """What is decided about entities is sent, and locks are given back in the end."""
+        sent = [(each.instance_id, each.event) for each in checkpoint.messages]
+        operations = [(to, event) for to, event in sent if isinstance(event, EntityOperation)]
+        signals = Counter(
+            (each.instance_id, each.event.operation, each.event.input, each.deliver_at)
+            for each in checkpoint.messages
+            if isinstance(each.event, EntityOperation) and each.event.caller is None
+        )
+        called = {(to, each.caller.task_id) for to, each in operations if each.caller is not None}
+        for event in episode:
+            if isinstance(event, EntityOperationCalled):
+                is_sent = (event.instance_id, event.event_id) in called
+                self.expect(is_sent, "E1", f"{row.instance_id} called, but did not send {event}")
+            elif isinstance(event, EntityOperationSignaled):
+                key = (event.instance_id, event.operation, event.input, event.deliver_at)
+                signals[key] -= 1
+                self.expect(signals[key] >= 0, "E1", f"{row.instance_id} signalled, but did not send {event}")
+            elif isinstance(event, EntityUnlockSent):
+                self._check_release(row, row.locks.pop(event.lock_id), sent)
+        for to, event in sent:
+            if isinstance(event, EntityLock):
+                # What is asked for and given up in one go is not known before.
+                rewinds = event.owner.execution_id.partition("/r")[2]
+                held = HeldLock(event.owner.task_id, event.entities, int(rewinds or 0))
+                if not any(isinstance(each, EntityUnlockSent) and each.lock_id == held.lock_id for each in episode):
+                    row.locks[held.lock_id] = held
+                self.expect(to == event.entities[0], "K1", f"{row.instance_id} asked {to} first for {event.entities}")
+        if checkpoint.instance.status.is_terminal or not checkpoint.position_after:
+            self.counts["ended under a lock"] += bool(row.locks)
+            for held in row.locks.values():
+                self._check_release(row, held, sent)
+            row.locks.clear()
+
+    def _check_release(self, row: Execution, held: HeldLock, sent: Sequence[tuple[str, HistoryEvent]]) -> None:
+        freed = [
+            (to, event) for to, event in sent if isinstance(event, EntityUnlock) and event.owner.task_id == held.lock_id
+        ]
+        told = {to for to, _ in freed} | {each for _, event in freed for each in event.entities}
+        self.expect(told == {*held.entities}, "K2", f"{row.instance_id} gave back {told} of {held.entities}")
+
+    def _grant(self, row: Execution, message: Message, event: EntityLockGranted) -> None:
+        held = row.locks.get(event.task_id)
+        if held is None:
+            self.find("K1", f"{row.instance_id} was granted a lock that it does not want: {event}")
+            return
+        self.counts["granted"] += 1
+        for entity_id in held.entities:
+            lock = self.box(entity_id).lock
+            is_held = lock is not None and (lock.instance_id, lock.execution_id, lock.task_id) == (
+                row.instance_id,
+                message.execution_id,
+                event.task_id,
+            )
+            self.expect(is_held, "K1", f"{row.instance_id} was granted {held}, but {entity_id} is locked for {lock}")
+
     def _checkpoint(self, host: HostView, checkpoint: Checkpoint, is_stale: bool) -> None:
         instance_id = checkpoint.instance.instance_id
+        if is_entity_id(instance_id):
+            self._batch(host, checkpoint, is_stale)
+            return
         row = self.rows.get(instance_id)
         is_current = row is not None and (row.execution_id, row.position) == (
             checkpoint.execution_id,
@@ -436,8 +589,9 @@ class Oracle:
         if end is not None and end.recursive:
             self._check_descent(row, checkpoint)
         self._check_status(row, checkpoint)
+        self._check_sends(row, checkpoint, episode)
         for message in checkpoint.messages:
-            self._store(message)
+            self._store(message, row.execution_id)
             if isinstance(message.event, EventRaised) and not message.is_carried:
                 self.raised[message.message_id] = Raised(message, None)
 
@@ -607,14 +761,24 @@ class Oracle:
                     | ExecutionRewound()
                     | SubOrchestrationInstanceCompleted()
                     | SubOrchestrationInstanceFailed()
+                    | EntityOperationCompleted()
+                    | EntityOperationFailed()
+                    | EntityLockGranted()
                 ):
                     alike = unexplained.get(encode_event(event))
                     if not alike:
                         self.find("M1", f"{row.instance_id} took in {event}, which it did not consume")
                         continue
-                    message = alike.pop(0)
+                    # What was for an execution that was replaced may be just the same.
+                    message = next((each for each in alike if self._is_addressed(row, each)), alike[0])
+                    alike.remove(message)
                     if message.message_id in self.raised:
                         self._arrived(self.raised[message.message_id], row, number)
+                    if isinstance(event, EntityLockGranted):
+                        self._grant(row, message, event)
+                    elif isinstance(event, EntityOperationCompleted | EntityOperationFailed):
+                        known = self._entity_answers.get((message.execution_id or "", event.task_id), [])
+                        self.expect(event in known, "E1", f"{row.instance_id} has {event}, which no entity answered")
                     sender = getattr(event, "parent", None)
                     self.expect(sender in (None, row.parent), "P4", f"{row.instance_id} obeyed another's parent")
                 case _:
@@ -692,6 +856,8 @@ class Oracle:
             return row.automaton.is_suspended is isinstance(event, ExecutionSuspended)
         if isinstance(event, EventRaised):
             return False
+        if isinstance(event, EntityLockGranted) and event.task_id not in row.locks:
+            return True
         return (
             event.task_id not in scheduled or event.task_id not in row.automaton.open or isinstance(event, TimerFired)
         )
@@ -700,7 +866,11 @@ class Oracle:
         """Whether a message is for this execution, and for the call that has the number now."""
         if message.execution_id is None or _caller(message.execution_id) != row.execution_id:
             return message.execution_id is None
-        if not isinstance(message.event, Answer):
+        if isinstance(message.event, EntityLockGranted):
+            held = row.locks.get(message.event.task_id)
+            rewinds = 0 if held is None else held.rewinds
+            return message.execution_id == (f"{row.execution_id}/r{rewinds}" if rewinds else row.execution_id)
+        if not isinstance(message.event, Answer | EntityOperationCompleted | EntityOperationFailed):
             return message.execution_id == row.execution_id
         rewinds = row.rewinds_before.get(message.event.task_id, 0)
         return message.execution_id == (f"{row.execution_id}/r{rewinds}" if rewinds else row.execution_id)
@@ -716,6 +886,9 @@ class Oracle:
 
     def _discard(self, message_id: str) -> None:
         letter = self.mail.pop(message_id, None)
+        if letter is not None and is_entity_id(letter.message.instance_id):
+            self.find("E1", f"{letter.message.event} for {letter.message.instance_id} was discarded")
+            return
         if letter is None:
             is_gone = self._gone.pop(message_id, None) is not None
             self.expect(is_gone, "M1", f"{message_id} was discarded, but is not there")
@@ -744,7 +917,7 @@ class Oracle:
 
     # ------------------------------------------------------------------ mail
 
-    def _store(self, message: Message) -> None:
+    def _store(self, message: Message, sender: str = "") -> None:
         if message.message_id in self._ids_seen:
             if message.message_id not in self.mail:
                 self.find("M3", f"message {message.message_id} was stored again after it was used up")
@@ -753,10 +926,10 @@ class Oracle:
         since = self._time()
         if message.deliver_at is not None:
             since = max(since, _seconds(message.deliver_at))
-        self.mail[message.message_id] = Letter(message, self._time(), since)
+        self.mail[message.message_id] = Letter(message, self._time(), since, sender, len(self._ids_seen))
 
-    def _check_promptness(self, letter: Letter) -> None:
-        since = letter.since
+    def _check_promptness(self, letter: Letter, since: float = 0.0) -> None:
+        since = max(since, letter.since)
         row = self.rows.get(letter.message.instance_id)
         if row is not None and row.start_at is not None:  # until then, mail waits
             since = max(since, _seconds(row.start_at))
@@ -800,6 +973,14 @@ class Oracle:
     def reads(self, host: str, instance_id: str, execution_id: str, events: Sequence[HistoryEvent]) -> None:
         """A host shows new events to an orchestrator: what another sent must be durable by then."""
         for event in events:
+            if isinstance(event, EntityOperationCompleted | EntityOperationFailed):
+                known_answers = [
+                    each
+                    for (caller, task_id), answers in self._entity_answers.items()
+                    if (_caller(caller), task_id) == (execution_id, event.task_id)
+                    for each in answers
+                ]
+                self.expect(event in known_answers, "A2", f"{host}: {instance_id} hears {event} before it is durable")
             if isinstance(event, Answer):
                 is_refused = isinstance(event, SubOrchestrationInstanceFailed) and event.failure.error_type in NO_CHILD
                 known = [] if is_refused else self._children(execution_id, event.task_id)
@@ -825,13 +1006,22 @@ def _row_of(execution: Execution) -> Instance:
     return Instance(
         execution.instance_id,
         execution.execution_id,
-        "",
+        ORCHESTRATOR,
         _status(execution),
         now,
         now,
         execution.created_by,
         parent=execution.parent,
+        locks=tuple(execution.locks.values()),
     )
+
+
+def _kind_of(message: Message) -> tuple[object, ...]:
+    """What a message of an entity says, whatever its id and time."""
+    event: Any = message.event
+    owner = getattr(event, "owner", None)
+    what = getattr(event, "input", None), getattr(event, "result", None), getattr(event, "task_id", None)
+    return message.instance_id, message.execution_id, type(event).__name__, owner, getattr(event, "place", None), *what
 
 
 def _caller(execution_id: str) -> str:

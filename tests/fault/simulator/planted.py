@@ -13,13 +13,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from perdure.core import cursor, state
-from perdure.core.actions import OrchestratorAction
+from perdure.core import cursor, entities, rewind, state
+from perdure.core.actions import OrchestratorAction, SignalEntity
 from perdure.core.automaton import EventAutomaton
 from perdure.core.cursor import LIFE, OrchestrationCursor
 from perdure.core.draft import Draft
+from perdure.core.entities import BatchResult, Entity, EntityBatch, OperationResult
 from perdure.core.episode import Episode
 from perdure.core.events import (
+    EntityLock,
+    EntityOperation,
+    EntityUnlock,
     EventRaised,
     ExecutionCompleted,
     ExecutionStarted,
@@ -686,6 +690,167 @@ def poison_begun_for_ever(patch: pytest.MonkeyPatch) -> None:
             self._start([task])
 
     patch.setattr(Recovery, "go_on", go_on)
+
+
+# ---------------------------------------------------------------------- entities
+
+
+def operation_without_effect(patch: pytest.MonkeyPatch) -> None:
+    """A batch is used up, but its state is not written."""
+    apply = Entity.apply
+    patch.setattr(
+        Entity, "apply", lambda self, batch, result: apply(self, batch, replace(result, state=self.state.state))
+    )
+
+
+def operation_forgotten_by_its_batch(patch: pytest.MonkeyPatch) -> None:
+    """The mailbox keeps an operation that has run."""
+    apply = Entity.apply
+
+    def keep(self: Entity, batch: EntityBatch, result: BatchResult) -> Checkpoint:
+        return apply(self, replace(batch, used=list(batch.used)[:-1]), result)
+
+    patch.setattr(Entity, "apply", keep)
+
+
+def answer_doubled(patch: pytest.MonkeyPatch) -> None:
+    """A call is answered twice."""
+    answer = entities._answer
+
+    def twice(message: Message, result: OperationResult, now: datetime) -> list[Message]:
+        once = list(answer(message, result, now))
+        return [*once, *(replace(each, message_id=f"{each.message_id}/again") for each in once)]
+
+    patch.setattr(entities, "_answer", twice)
+
+
+def signal_not_sent(patch: pytest.MonkeyPatch) -> None:
+    """A signal stands in the history, and nowhere else."""
+    signal = Draft._signal_entity
+
+    def forget(self: Draft, action: SignalEntity) -> None:
+        kept = dict(self.messages)
+        signal(self, action)
+        self.messages = kept
+
+    patch.setattr(Draft, "_signal_entity", forget)
+
+
+def signal_sent_at_once(patch: pytest.MonkeyPatch) -> None:
+    """A signal that is to come later comes now."""
+    send = Draft._send
+
+    def hurry(self: Draft, message_id: str, target: str, execution_id: str | None, event: Any, due: Any = None):
+        send(self, message_id, target, execution_id, event, None if isinstance(event, EntityOperation) else due)
+
+    patch.setattr(Draft, "_send", hurry)
+
+
+def rewound_calls_of_entities_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A rewind does not call again what has not answered."""
+    take_up_again = Draft.take_up_again
+
+    def forget(self: Draft, *more: Any) -> None:
+        with patch.context() as inside:
+            inside.setattr(Draft, "_call_entity", lambda self, call: None)
+            take_up_again(self, *more)
+
+    patch.setattr(Draft, "take_up_again", forget)
+
+
+def lock_ignored(patch: pytest.MonkeyPatch) -> None:
+    """An entity that is locked runs whatever comes."""
+    patch.setattr(entities, "_is_of", lambda caller, owner: True)
+
+
+def lock_given_twice(patch: pytest.MonkeyPatch) -> None:
+    """A lock goes to whoever asks for it."""
+    take = entities._Choice._take
+
+    def give(self: entities._Choice, message: Message, waiting: list[Message]) -> bool:
+        if isinstance(message.event, EntityLock):
+            self.lock = None
+        return take(self, message, waiting)
+
+    patch.setattr(entities._Choice, "_take", give)
+
+
+def lock_granted_by_the_first(patch: pytest.MonkeyPatch) -> None:
+    """The first entity of several says that all are locked."""
+    pass_on = entities._Choice._pass_on
+
+    def grant(self: entities._Choice, event: EntityLock, message_id: str) -> None:
+        pass_on(self, replace(event, place=len(event.entities)), message_id)
+
+    patch.setattr(entities._Choice, "_pass_on", grant)
+
+
+def withdrawn_request_kept(patch: pytest.MonkeyPatch) -> None:
+    """Whoever ends while they wait for a lock gets it all the same."""
+    unlock = entities._Choice._unlock
+    patch.setattr(
+        entities._Choice, "_unlock", lambda self, event, message_id, waiting: unlock(self, event, message_id, [])
+    )
+
+
+def locked_out_mail_overtaken(patch: pytest.MonkeyPatch) -> None:
+    """What a lock has held up comes after what lies behind the release."""
+
+    def choose(self: entities._Choice, mail: Sequence[Message], batch_max: int) -> list[Message]:
+        waiting = list(mail)
+        for message in mail:
+            if message in waiting and len(self.operations) < batch_max and self._take(message, waiting):
+                waiting.remove(message)
+                self.used.append(message)
+        return waiting
+
+    patch.setattr(entities._Choice, "of", choose)
+
+
+def locked_out_mail_lost(patch: pytest.MonkeyPatch) -> None:
+    """Mail that a batch leaves over is put away and not found again."""
+    patch.setattr(Partition, "keep", lambda self, instance_id, mail, *, goes_on: None)
+
+
+def terminated_keeps_locks(patch: pytest.MonkeyPatch) -> None:
+    """Who is terminated keeps their locks."""
+    _spoil_release(patch, "terminate")
+
+
+def failed_keeps_locks(patch: pytest.MonkeyPatch) -> None:
+    """Who fails or completes keeps their locks."""
+    _spoil_release(patch, "_complete")
+
+
+def continued_keeps_locks(patch: pytest.MonkeyPatch) -> None:
+    """Who goes on as new keeps their locks."""
+    _spoil_release(patch, "_continue_as_new")
+
+
+def _spoil_release(patch: pytest.MonkeyPatch, where: str) -> None:
+    end = getattr(Draft, where)
+
+    def keep(self: Draft, *more: Any) -> None:
+        with patch.context() as inside:
+            inside.setattr(Draft, "_release_locks", lambda self: self._locks.clear())
+            end(self, *more)
+
+    patch.setattr(Draft, where, keep)
+
+
+def replaced_keeps_locks(patch: pytest.MonkeyPatch) -> None:
+    """Who gives way to another start keeps their locks."""
+    farewell = memory.farewell
+
+    def keep(instance: Instance, now: datetime) -> list[Message]:
+        return [each for each in farewell(instance, now) if not isinstance(each.event, EntityUnlock)]
+
+    patch.setattr(memory, "farewell", keep)
+
+
+def rewound_locks_believed(patch: pytest.MonkeyPatch) -> None:
+    """A rewind leaves the grant of locks that were given back when it failed."""
+    patch.setattr(rewind, "_held_locks", lambda events: set())
 
 
 # ---------------------------------------------------------------------- clients and sessions

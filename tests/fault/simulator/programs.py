@@ -10,11 +10,14 @@ whether with the events that nobody has read, and `"version"`, if it is there, i
     {"sub": program, "id": id or None}
     {"all": [node, ...]}              {"any": [node, ...], "cancel": whether timers that lost are cancelled,
                                        "then": [what is done if the first wins, the second, ...]}
+    {"ent": entity id, "operation": name, "given": input}
     {"status": text}                  {"raise": text}                  {"tell": instance id, "evt": name, "key": key}
+    {"sig": entity id, "operation": name, "given": input, "delay": milliseconds or None}
+    {"lock": [entity id, ...], "body": [node, ...], "keeps": whether it never gives the locks back}
 
-where those of the last line are steps only, as are "cancel" and "then", `"retry": policy` beside an activity or a child
-tries again, and `"catch": True` beside any step goes on after a failure. The output is the list of what the steps gave,
-over all generations.
+where those of the last three lines are steps only, as are "cancel" and "then", `"retry": policy` beside an activity or
+a child tries again, and `"catch": True` beside any step goes on after a failure. The output is the list of what the
+steps gave, over all generations.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ from perdure.core.failures import TaskFailedError
 from perdure.core.retry import RetryPolicy, retried
 from perdure.core.tasks import (
     ActivityCall,
+    EntityCall,
     EventTask,
+    LockTask,
     Routine,
     SubOrchestrationCall,
     Task,
@@ -40,6 +45,8 @@ from perdure.core.tasks import (
     TaskState,
     TimerTask,
 )
+
+from .boxes import OPERATIONS
 
 ORCHESTRATOR = "tree"
 ACTIVITY = "work"
@@ -72,13 +79,7 @@ def tree(cursor: OrchestrationCursor) -> Generator[Task, Any, Any]:
     given = json.loads(cursor.input or "null")
     results = list(given["results"])
     program = given["program"]
-    for node in program["steps"]:
-        try:
-            results.append((yield from _step(cursor, node)))
-        except TaskFailedError:
-            if not node.get("catch"):
-                raise
-            results.append("caught")
+    yield from _steps(cursor, program["steps"], results)
     if program["next"] is not None:
         following = text({"program": program["next"], "results": results})
         cursor.continue_as_new(following, save_events=program["keep"], version=program.get("version"))
@@ -86,7 +87,38 @@ def tree(cursor: OrchestrationCursor) -> Generator[Task, Any, Any]:
     return results
 
 
+def _steps(cursor: OrchestrationCursor, nodes: list[Node], results: list[Any]) -> Generator[Task, Any, None]:
+    for node in nodes:
+        try:
+            results.append((yield from _step(cursor, node)))
+        except TaskFailedError:
+            if not node.get("catch"):
+                raise
+            results.append("caught")
+
+
+def _section(cursor: OrchestrationCursor, node: Node) -> Generator[Task, Any, list[Any]]:
+    """Do something under locks."""
+    lock = LockTask(tuple(node["lock"]))
+    yield lock
+    results: list[Any] = []
+    try:
+        yield from _steps(cursor, node["body"], results)
+    finally:
+        if not node["keeps"]:
+            assert lock.id is not None
+            cursor.unlock(lock.id)
+    return results
+
+
 def _step(cursor: OrchestrationCursor, node: Node) -> Generator[Task, Any, Any]:
+    if "lock" in node:
+        return (yield from _section(cursor, node))
+    if "sig" in node:
+        delay = node["delay"]
+        due = None if delay is None else cursor.now + timedelta(milliseconds=delay)
+        cursor.signal_entity(node["sig"], node["operation"], text(node["given"]), due)
+        return "signalled"
     if "status" in node:
         cursor.custom_status = text(node["status"])
         return "said"
@@ -143,6 +175,8 @@ def _task(cursor: OrchestrationCursor, node: Node) -> Task:
 def _call(node: Node) -> Task:
     if "act" in node:
         return ActivityCall(ACTIVITY, activity_input(node))
+    if "ent" in node:
+        return EntityCall(node["ent"], node["operation"], text(node["given"]))
     return SubOrchestrationCall(ORCHESTRATOR, text(first_input(node["sub"])), node["id"], None)
 
 
@@ -215,8 +249,9 @@ def named_children(program: Program) -> Iterator[tuple[str, Program]]:
 
 KINDS = (
     "act", "act", "act", "timer", "evt", "evt_or_timer", "late", "sub", "all", "any", "status", "raise", "next",
-    "flaky", "retry", "nest", "tell", "poison", "version",
+    "flaky", "retry", "nest", "tell", "poison", "version", "ent", "ent", "sig", "lock", "lock",
 )  # fmt: skip
+ENTITY_KINDS = ("ent", "sig", "lock")
 MILLISECONDS = (0, 20, 500, 1000, 3000, 9000, 20_000)
 NAMES = ("a", "a", "b")
 VERSIONS = ("1.0", "2.0")
@@ -231,15 +266,22 @@ class Writer:
             combinations into combinations, "version" lets generations have versions.
         shared_ids: ids that children of several parents may want at the same time.
         hearers: instances that may be told something.
+        boxes: ids of the entities, in their order.
     """
 
     def __init__(
-        self, rng: Random, kinds: frozenset[str], shared_ids: tuple[str, ...], hearers: tuple[str, ...]
+        self,
+        rng: Random,
+        kinds: frozenset[str],
+        shared_ids: tuple[str, ...],
+        hearers: tuple[str, ...],
+        boxes: tuple[str, ...] = (),
     ) -> None:
         self._rng = rng
         self._kinds = tuple(each for each in KINDS if each in kinds)
         self._shared_ids = shared_ids
         self._hearers = hearers
+        self._boxes = boxes
         self._count = 0
 
     def program(self, owner: str | None, *, depth: int = 2, steps_max: int = 4, events: bool = True) -> Program:
@@ -248,6 +290,8 @@ class Writer:
         kinds = [each for each in self._kinds if (events and owner is not None) or each not in WAITS]
         steps = [self._node(rng.choice(kinds), owner, depth, kinds) for _ in range(rng.randint(1, steps_max))]
         steps = [each for each in steps if each is not None]
+        if steps and "lock" in steps[-1] and rng.random() < 0.4:
+            steps[-1]["keeps"] = True
         goes_on = "next" in kinds and depth > 0 and rng.random() < 0.5
         follows = self.program(owner, depth=depth - 1, steps_max=2, events=events) if goes_on else None
         program: Program = {"steps": steps, "next": follows, "keep": rng.random() < 0.8}
@@ -277,6 +321,11 @@ class Writer:
                 node = {"tell": rng.choice(self._hearers), "evt": rng.choice(NAMES), "key": self._key()}
             case "next" | "version":
                 return None
+            case "sig":
+                delay = rng.choice((None, None, None, 500, 9000))
+                node = {"sig": rng.choice(self._boxes), **self._operation(), "delay": delay}
+            case "lock":
+                node = self._section(owner)
             case _:
                 node = self._leaf(kind, owner, depth)
         if rng.random() < (0.4 if "flaky" in kinds else 0.8):
@@ -296,8 +345,38 @@ class Writer:
                 parts.append(self._leaf(rng.choice(simple), owner, depth))
         return {how: parts}
 
+    def _section(self, owner: str | None) -> Node:
+        """Calls of the locked entities, and what takes its time; in a section nobody else may be waited for."""
+        rng = self._rng
+        locked = sorted(rng.sample(self._boxes, rng.randint(1, len(self._boxes))))
+        body: list[Node] = []
+        for _ in range(rng.randint(1, 4)):
+            luck = rng.random()
+            if luck < 0.55:
+                body.append({"ent": rng.choice(locked), **self._operation()})
+            elif luck < 0.8:
+                body.append(self._leaf(rng.choice(("act", "timer")), owner, 0))
+            elif luck < 0.9:
+                body.append({"all": [{"ent": rng.choice(locked), **self._operation()} for _ in range(3)]})
+            elif luck < 0.95:
+                body.append({"raise": self._key()})
+            else:
+                body.append({"any": [{"ent": rng.choice(locked), **self._operation()}, {"timer": 500}], "cancel": True})
+            if rng.random() < 0.7:
+                body[-1]["catch"] = True
+        return {"lock": locked, "body": body, "keeps": False}
+
+    def _operation(self) -> Node:
+        operation = self._rng.choice(OPERATIONS)
+        given = {"token": self._key()}
+        if operation == "pass":
+            given["to"] = self._rng.choice(self._boxes)
+        return {"operation": operation, "given": given}
+
     def _leaf(self, kind: str, owner: str | None, depth: int) -> Node:
         rng = self._rng
+        if kind == "ent":
+            return {"ent": rng.choice(self._boxes), **self._operation()}
         if kind == "timer":
             return {"timer": rng.choice(MILLISECONDS)}
         if kind == "evt":
@@ -336,4 +415,4 @@ class Writer:
 
 
 WAITS = frozenset({"evt", "evt_or_timer", "late"})
-SIMPLE = frozenset({"act", "timer", "evt", "late", "sub", "flaky", "retry"})
+SIMPLE = frozenset({"act", "timer", "evt", "late", "sub", "flaky", "retry", "ent"})

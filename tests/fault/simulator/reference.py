@@ -15,6 +15,13 @@ from typing import Any, Final
 from msgspec import Struct
 
 from perdure.core.events import (
+    EntityLockGranted,
+    EntityLockRequested,
+    EntityOperationCalled,
+    EntityOperationCompleted,
+    EntityOperationFailed,
+    EntityOperationSignaled,
+    EntityUnlockSent,
     EventRaised,
     EventSent,
     ExecutionCompleted,
@@ -38,9 +45,26 @@ from perdure.core.events import (
 
 from .programs import ACTIVITY, ORCHESTRATOR, Node, activity_input, first_input, text
 
-FAILURES: Final = (TaskFailed, SubOrchestrationInstanceFailed)
-ARRIVALS: Final = (EventRaised, TaskCompleted, TimerFired, SubOrchestrationInstanceCompleted, *FAILURES)
-DECISIONS: Final = (TaskScheduled, TimerCreated, SubOrchestrationInstanceCreated, EventSent)
+FAILURES: Final = (TaskFailed, SubOrchestrationInstanceFailed, EntityOperationFailed)
+ARRIVALS: Final = (
+    EventRaised,
+    TaskCompleted,
+    TimerFired,
+    SubOrchestrationInstanceCompleted,
+    EntityOperationCompleted,
+    EntityLockGranted,
+    *FAILURES,
+)
+DECISIONS: Final = (
+    TaskScheduled,
+    TimerCreated,
+    SubOrchestrationInstanceCreated,
+    EventSent,
+    EntityOperationCalled,
+    EntityOperationSignaled,
+    EntityLockRequested,
+    EntityUnlockSent,
+)
 
 
 class Decision(Struct, frozen=True):
@@ -119,7 +143,7 @@ class Reading:
                     self.arrivals += self.withheld
                     self.episode_at += [number] * len(self.withheld)
                     self.withheld = []
-                case TaskScheduled() | TimerCreated() | SubOrchestrationInstanceCreated() | EventSent():
+                case _ if isinstance(event, DECISIONS):
                     self.decided.append(Decision(number, event.event_id, self._what(event)))
                 case _ if isinstance(event, ARRIVALS):
                     if self.is_suspended:
@@ -144,6 +168,14 @@ class Reading:
                 assert self.start is not None
                 is_chosen = event.instance_id.startswith(f"{self.start.execution_id}:{event.event_id}")
                 return "child", event.name, None if is_chosen else event.instance_id, event.input
+            case EntityOperationCalled():
+                return "call", event.instance_id, event.operation, event.input
+            case EntityOperationSignaled():
+                return "signal", event.instance_id, event.operation, event.input, event.deliver_at
+            case EntityLockRequested():
+                return "lock", event.entities
+            case EntityUnlockSent():
+                return "unlock", event.lock_id
             case _:
                 return "event", event.instance_id, event.name, event.input
 
@@ -193,7 +225,8 @@ def what_left(history: Sequence[HistoryEvent], kept: Sequence[HistoryEvent], giv
     lost += [event for event in gone if isinstance(event, EventRaised)]
     if lost:
         return [f"{lost[0]} is gone"]
-    first = next((place for place, each in zip(places, gone, strict=True) if isinstance(each, FAILURES)), None)
+    hideable = (*FAILURES, EntityLockGranted)
+    first = next((place for place, each in zip(places, gone, strict=True) if isinstance(each, hideable)), None)
     dispensable = _first_to_go(whole, given)
     if first != dispensable:
         failure = None if dispensable is None else whole[dispensable]
@@ -204,7 +237,10 @@ def what_left(history: Sequence[HistoryEvent], kept: Sequence[HistoryEvent], giv
 
 
 def _first_to_go(history: Sequence[HistoryEvent], given: str | None) -> int | None:
-    """Where the first failure stands that has to go so that the program does not fail; None if it fails anyway."""
+    """Where the first failure stands that has to go so that the program does not fail; None if it fails anyway.
+
+    A lock that the program would then hold was given back when it failed: it has to be granted again.
+    """
     hidden: set[int] = set()
     while True:
         reading = Reading([event for place, event in enumerate(history) if place not in hidden])
@@ -212,8 +248,12 @@ def _first_to_go(history: Sequence[HistoryEvent], given: str | None) -> int | No
             return None  # it was suspended, and failed for another reason than its program
         run = _Run(reading, json.loads(given or "null"), is_lenient=True)
         outcome = run.outcome()
-        if outcome.end is None or outcome.end[0] != "failed":
+        is_failed = outcome.end is not None and outcome.end[0] == "failed"
+        if not is_failed and not run.held:
             break
+        if not is_failed:
+            hidden |= {place for place, event in enumerate(history) if any(event is each for each in run.held.values())}
+            continue
         seen = [place for place, event in enumerate(history) if any(event is each for each in run.failures)]
         if not seen:
             return None
@@ -222,9 +262,8 @@ def _first_to_go(history: Sequence[HistoryEvent], given: str | None) -> int | No
         first = run.first_attempts.get(last.task_id, last.task_id)
         hidden.add(ids.get(first, seen[-1]))
     taken = [id(each) for each in run.failures]
-    return next(
-        (place for place, event in enumerate(history) if isinstance(event, FAILURES) and id(event) not in taken), None
-    )
+    gone = [place for place, event in enumerate(history) if isinstance(event, FAILURES) and id(event) not in taken]
+    return min((*gone, *hidden), default=None)
 
 
 MARKS: Final = (OrchestratorStarted, OrchestratorCompleted)
@@ -249,6 +288,7 @@ class _Run:
         self.custom_status: str | None = None
         self.failures: list[Any] = []
         self.first_attempts: dict[int, int] = {}
+        self.held: dict[int, EntityLockGranted] = {}
         self._open: dict[int, _Part] = {}
         self._roots: list[_Part] = []
         self._recorded = {each.task_id: each for each in reading.decided} if is_lenient else None
@@ -273,18 +313,45 @@ class _Run:
     def _course(self) -> tuple[Any, ...]:
         results = list(self.given["results"])
         program = self.given["program"]
-        for node in program["steps"]:
+        self._steps(program["steps"], results)
+        if program["next"] is not None:
+            return "continued", text({"program": program["next"], "results": results})
+        return "completed", results
+
+    def _steps(self, nodes: list[Node], results: list[Any]) -> None:
+        for node in nodes:
             try:
                 results.append(self._step(node))
             except _Fails:
                 if not node.get("catch"):
                     raise
                 results.append("caught")
-        if program["next"] is not None:
-            return "continued", text({"program": program["next"], "results": results})
-        return "completed", results
+
+    def _section(self, node: Node) -> list[Any]:
+        lock = _Lock(self, tuple(node["lock"]))
+        self._await(lock)
+        results: list[Any] = []
+        try:
+            self._steps(node["body"], results)
+        except (_Fails, _Raises):
+            self._leave(node, lock)
+            raise
+        self._leave(node, lock)
+        return results
+
+    def _leave(self, node: Node, lock: _Lock) -> None:
+        if not node["keeps"]:
+            self._decide(("unlock", lock.lock_id))
+            self.held.pop(lock.lock_id, None)
 
     def _step(self, node: Node) -> Any:
+        if "lock" in node:
+            return self._section(node)
+        if "sig" in node:
+            delay = node["delay"]
+            due = None if delay is None else self.now + timedelta(milliseconds=delay)
+            self._decide(("signal", node["sig"], node["operation"], text(node["given"]), due))
+            return "signalled"
         if "status" in node:
             self.custom_status = text(node["status"])
             return "said"
@@ -294,6 +361,21 @@ class _Run:
             self._decide(("event", node["tell"], node["evt"], text(node["key"])))
             return "told"
         root = _part(self, node)
+        self._await(root)
+        if node.get("cancel"):
+            assert isinstance(root, _Any)
+            for part in root.parts:
+                part.cancel()
+        assert root.state is not None
+        succeeded, value = root.state
+        if not succeeded:
+            raise _Fails
+        if "then" in node:
+            value.append(self._step(node["then"][value[0]]))
+        return value
+
+    def _await(self, root: _Part) -> None:
+        """Let arrivals come until it is decided."""
         self._roots.append(root)
         root.begin()
         root.look()
@@ -302,16 +384,6 @@ class _Run:
                 self.unread.remove(event)
         while root.state is None:
             self._take_next(root)
-        if node.get("cancel"):
-            assert isinstance(root, _Any)
-            for part in root.parts:
-                part.cancel()
-        succeeded, value = root.state
-        if not succeeded:
-            raise _Fails
-        if "then" in node:
-            value.append(self._step(node["then"][value[0]]))
-        return value
 
     def _take_next(self, root: _Part) -> None:
         """See the next arrival."""
@@ -328,6 +400,8 @@ class _Run:
         assert event.task_id < self.next_id, f"{event} came before it was asked for"
         if isinstance(event, FAILURES):
             self.failures.append(event)
+        if isinstance(event, EntityLockGranted):
+            self.held[event.task_id] = event
         part = self._open.pop(event.task_id, None)
         if part is not None and not part.is_cancelled:
             part.state = _answer(event)
@@ -424,9 +498,21 @@ class _Call(_Part):
         node, run = self.node, self.run
         if "act" in node:
             what: tuple[Any, ...] = ("activity", ACTIVITY, activity_input(node))
+        elif "ent" in node:
+            what = ("call", node["ent"], node["operation"], text(node["given"]))
         else:
             what = ("child", ORCHESTRATOR, node["id"], text(first_input(node["sub"])))
         self.task_id = run.ask(self, what)
+
+
+class _Lock(_Part):
+    def __init__(self, run: _Run, entities: tuple[str, ...]) -> None:
+        super().__init__(run)
+        self.entities = entities
+        self.lock_id = -1
+
+    def begin(self) -> None:
+        self.lock_id = self.run.ask(self, ("lock", self.entities))
 
 
 class _Combination(_Part):
@@ -554,9 +640,9 @@ def _part(run: _Run, node: Node) -> _Part:
 
 def _answer(event: Any) -> tuple[bool, Any]:
     match event:
-        case TaskCompleted() | SubOrchestrationInstanceCompleted():
+        case TaskCompleted() | SubOrchestrationInstanceCompleted() | EntityOperationCompleted():
             return True, json.loads(event.result or "null")
-        case TimerFired():
+        case TimerFired() | EntityLockGranted():
             return True, None
         case _:
             return False, event.failure

@@ -26,6 +26,7 @@ from perdure.engine.store import Store
 from perdure.stores.memory import MemoryStore
 from perdure.stores.sqlite import SqliteStore
 
+from .boxes import OPERATIONS, box_id
 from .clients import Clients
 from .faulty_store import at_once
 from .hosts import Host, World
@@ -35,8 +36,8 @@ from .nemesis import KINDS as HARMS
 from .nemesis import Nemesis
 from .oracle import Finding, Oracle
 from .processes import ProcessLoop
+from .programs import ENTITY_KINDS, VERSIONS, Writer, events_needed, named_children
 from .programs import KINDS as NODES
-from .programs import VERSIONS, Writer, events_needed, named_children
 from .verdict import judge, remembered
 
 LEASE_S = 12.0
@@ -63,6 +64,7 @@ class Features(Struct, frozen=True):
         deeds: what clients do to instances that others started; None lets the seed draw.
         hosts: how many; None lets the seed draw.
         versions: whether instances and hosts have versions; None lets the seed draw.
+        boxes: how many entities; None lets the seed draw, and there may be none.
         events: how many events each instance gets that it may not want; None lets the seed draw.
     """
 
@@ -73,6 +75,7 @@ class Features(Struct, frozen=True):
     deeds: tuple[str, ...] | None = None
     hosts: int | None = None
     versions: bool | None = None
+    boxes: int | None = None
     events: int | None = None
 
 
@@ -185,10 +188,16 @@ class _Run:
         )
         nodes = features.nodes
         if nodes is None:
-            nodes = tuple(each for each in dict.fromkeys(NODES) if rng.random() < 0.5)
+            nodes = tuple(each for each in dict.fromkeys(NODES) if each not in ENTITY_KINDS and rng.random() < 0.5)
             if not harms or rng.random() < 0.8:
                 nodes = tuple(each for each in nodes if each != "poison")
             nodes = tuple(each for each in nodes if each != "version" or has_versions)
+        chance = draw("entities")
+        if features.nodes is None and chance.random() < 0.5:
+            nodes = (*nodes, *(each for each in ENTITY_KINDS if chance.random() < 0.7))
+        has_boxes = any(each in ENTITY_KINDS for each in nodes)
+        self._boxes = tuple(box_id(each) for each in range(features.boxes or chance.randint(1, 3))) if has_boxes else ()
+        self._signals = [self._operations(number, chance) for number in range(chance.randint(0, 3) * has_boxes)]
         deeds = features.deeds
         if deeds is None:
             deeds = () if rng.random() < 0.3 else tuple(each for each in DEEDS if rng.random() < 0.4)
@@ -196,6 +205,14 @@ class _Run:
             rng, frozenset((*nodes, "act")), deeds, rng.random() < 0.3 if features.crowds is None else features.crowds
         )
         self.mischief_s = rng.uniform(5.0, 40.0)
+
+    def _operations(self, number: int, rng: Random) -> list[tuple[str, str, dict[str, str], float | None]]:
+        """What a client sends to entities."""
+        sent: list[tuple[str, str, dict[str, str], float | None]] = []
+        for turn in range(rng.choice((2, 5, 20))):
+            given = {"token": f"c{number}.{turn}", "to": rng.choice(self._boxes)}
+            sent.append((rng.choice(self._boxes), rng.choice(OPERATIONS), given, rng.choice((None,) * 6 + (0.5, 9.0))))
+        return sent
 
     def _random(self, name: str) -> Random:
         return Random(f"{self.seed}/{name}")
@@ -209,7 +226,7 @@ class _Run:
         """Decide who will start what, and who sends what to whom."""
         shared = tuple(f"shared{number}" for number in range(rng.choice((0, 0, 1, 2))))
         roots = [f"r{number}" for number in range(rng.randint(1, 5))]
-        writer = Writer(rng, nodes, shared, (*roots, *shared, "nobody"))
+        writer = Writer(rng, nodes, shared, (*roots, *shared, "nobody"), self._boxes)
         self._roots: list[tuple[str, Any, float]] = []
         for root in roots:
             self._roots.append((root, writer.program(root), rng.random() * 10))
@@ -373,6 +390,8 @@ class _Run:
             clients.add(f"end {root}", clients.terminate(root, delay))
         for each in self._meddlers:
             clients.add(f"meddler {each[0]}", self.meddlers.meddle(*each))
+        for number, operations in enumerate(self._signals):
+            clients.add(f"signals {number}", clients.signal(operations))
         for number, crowd in enumerate(self._crowds):
             clients.add(f"crowd {number}", clients.crowd(*crowd))
 

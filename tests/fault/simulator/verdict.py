@@ -10,12 +10,14 @@ from itertools import pairwise
 from perdure.core.actions import CompleteOrchestration, ContinueAsNew
 from perdure.core.codec import encode_event, payloads
 from perdure.core.cursor import OrchestrationCursor
+from perdure.core.entities import Entity
 from perdure.core.events import EventRaised, ExecutionCompleted, ExecutionTerminated, HistoryEvent
 from perdure.core.records import InstanceDump, RuntimeStatus
 from perdure.engine.check import check_hub
 from perdure.engine.store import Store
 from perdure.errors import NonDeterminismError
 
+from .boxes import Box
 from .clients import Clients, Entry
 from .hosts import Host
 from .oracle import Execution, Oracle
@@ -31,6 +33,7 @@ async def judge(store: Store, oracle: Oracle, clients: Clients, hosts: list[Host
             _check_replay(oracle, execution)
     _check_stored(oracle, [each async for each in store.dump()])
     _check_events(oracle, clients.ledger)
+    _check_signals(oracle, clients.ledger)
     _check_ledger(oracle, clients.ledger)
     for host in hosts:
         oracle.expect(not host.engine.counters.quarantined, "Q", f"{host.name} has instances that it cannot run")
@@ -133,8 +136,12 @@ def _without_end(events: list[HistoryEvent]) -> Iterable[HistoryEvent]:
 
 def _check_stored(oracle: Oracle, dumps: list[InstanceDump]) -> None:
     stored = {dump.instance.instance_id for dump in dumps}
-    oracle.expect(stored == set(oracle.rows), "A3", f"stored are {sorted(stored)}, not {sorted(oracle.rows)}")
+    boxes = {box.instance_id for box in oracle.boxes.values() if box.is_stored}
+    known = boxes | set(oracle.rows)
+    oracle.expect(stored == known, "A3", f"stored are {sorted(stored)}, not {sorted(known)}")
     for dump in dumps:
+        if dump.instance.instance_id in boxes:
+            _check_box(oracle, oracle.boxes[dump.instance.instance_id], dump)
         row = oracle.rows.get(dump.instance.instance_id)
         if row is None:
             continue
@@ -145,6 +152,13 @@ def _check_stored(oracle: Oracle, dumps: list[InstanceDump]) -> None:
         oracle.expect(not dump.mail, "M1", f"mail for {name} is left: {[each.event for each in dump.mail][:2]}")
         for each in dump.rows:
             oracle.expect(each.custom_status is None or each.custom_status, "S1", f"{name} has an odd custom status")
+
+
+def _check_box(oracle: Oracle, box: Box, dump: InstanceDump) -> None:
+    name, said = box.instance_id, dump.instance.entity
+    oracle.expect(said == box.state, "E1", f"stored of {name} is {said}, not {box.state}")
+    oracle.expect(box.lock is None, "K2", f"{name} is still locked for {box.lock}")
+    oracle.expect(not dump.mail, "M1", f"mail for {name} is left: {[each.event for each in dump.mail][:2]}")
 
 
 # ---------------------------------------------------------------------- what clients were told
@@ -179,6 +193,24 @@ def _check_events(oracle: Oracle, ledger: list[Entry]) -> None:
         oracle.expect(is_in_order, "M4", f"events that {process} sent to {name} arrived out of order: {arrivals}")
 
 
+def _check_signals(oracle: Oracle, ledger: list[Entry]) -> None:
+    """Every signal that was acknowledged has run; those that one client sent through one host in its order."""
+    attempts = Counter(entry.data for entry in ledger)
+    ran: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
+    for entry in ledger:
+        if entry.what != "signal" or entry.outcome != "ok" or entry.data is None:
+            continue
+        place = oracle.taken_from_clients.get(entry.data)
+        client = json.loads(entry.data)["token"].partition(".")[0]
+        if place is None:
+            oracle.find("A3", f"{entry.data} was acknowledged, but {entry.instance_id} has never run it")
+        elif attempts[entry.data] == 1:
+            ran.setdefault((entry.instance_id, entry.process, client), []).append(place)
+    for (entity_id, process, client), places in ran.items():
+        is_in_order = all(one < other for one, other in pairwise(places))
+        oracle.expect(is_in_order, "M4", f"{entity_id} ran what {client} sent through {process} out of order: {places}")
+
+
 def _check_ledger(oracle: Oracle, ledger: list[Entry]) -> None:
     """What was acknowledged took place; what was refused did not."""
     attempts: dict[str, list[Entry]] = {}
@@ -189,7 +221,7 @@ def _check_ledger(oracle: Oracle, ledger: list[Entry]) -> None:
             oracle.expect(entry.instance_id in oracle.known, "A3", f"{entry.instance_id} was started, but is not there")
     for request_id, entries in attempts.items():
         first = entries[0]
-        if first.what in ("perhaps start", "purge"):
+        if first.what in ("perhaps start", "purge", "read"):
             continue
         is_start = first.what in ("start", "restart")
         happened = oracle.created.get(request_id, 0) if is_start else request_id in oracle.answers
@@ -208,10 +240,13 @@ def remembered(hosts: list[Host]) -> list[str]:
     for host in hosts:
         engine = host.engine
         for number, partition in engine._partitions.items():
-            of_partition = {
+            of_partition: dict[str, object] = {
+                "sessions": [each for each, session in partition.sessions.items() if not isinstance(session, Entity)]
+            }
+            of_partition |= {
                 each: getattr(partition, each)
                 for each in (
-                    "sessions", "_mail", "_timer_ids", "_held", "_results", "_woken", "_ready", "_busy", "_computed",
+                    "_mail", "_timer_ids", "_held", "_results", "_woken", "_ready", "_busy", "_computed",
                     "_discarded", "_replies", "_consumed", "_forgettable", "_expected", "_unread", "_early", "_parked",
                 )
             }  # fmt: skip
