@@ -73,6 +73,7 @@ class Box(Struct):
         states: all that it has had, the latest last.
         execution_id, position: of its row, as long as there is one.
         lock_moved_at: when it was last locked or freed.
+        batches_s: how long the code of the latest two batches ran; mail waits for the one, and is used up by the other.
         last_taken: by sender, the place of the latest operation of theirs that it has run.
     """
 
@@ -82,6 +83,7 @@ class Box(Struct):
     execution_id: str | None = None
     position: int = 0
     lock_moved_at: float = 0.0
+    batches_s: tuple[float, float] = (0.0, 0.0)
     last_taken: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -139,6 +139,8 @@ class SimExecutor(LocalExecutor):
         self._oracle.counts["batch of several"] += len(request.operations) > 1
         self.open_batches += 1
         delay = self._rng.choice(self._durations) * self._rng.random()
+        box = self._oracle.box(request.instance_id)
+        box.batches_s = (box.batches_s[1], delay)
         self._loop.call(self._process, delay, self._end_batch, request, finished)
 
     def _end_batch(self, request: EntityRequest, finished: EntityFinished) -> None:

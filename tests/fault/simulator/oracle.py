@@ -442,7 +442,8 @@ class Oracle:
                 continue
             mail.append(letter.message)
             # What a lock holds up waits as long as that is held.
-            self._check_promptness(letter, box.lock_moved_at if box.lock is None else self._time())
+            since = max(letter.since, box.lock_moved_at if box.lock is None else self._time())
+            self._check_promptness(letter, since + sum(box.batches_s))
             self._check_order(host, box, letter, len(mail))
         lock = box.lock
         sends: Counter[tuple[object, ...]] = Counter()

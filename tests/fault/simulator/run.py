@@ -46,7 +46,7 @@ LEASE_S = 12.0
 # dispatches, and the longest program ends.
 BOUND_S = 1200.0
 
-FORGETTING_S = 60.0
+FORGETTING_S = 60.0  # and the horizon: so long, what was replaced leaves its timers in memory
 
 TURNS_MAX = 400_000  # a run takes some thousand; one that takes so many goes round in circles
 
@@ -326,7 +326,7 @@ class _Run:
             await self.meddlers.help_on()
             if not await self._sleep(1.0):
                 return False
-        deadline = self.loop.time() + FORGETTING_S
+        deadline = self.loop.time() + FORGETTING_S + self.settings.timer_horizon.total_seconds()
         while self._is_quiet() and (kept := remembered(self.hosts)):
             if self.loop.time() > deadline:
                 for each in kept:
