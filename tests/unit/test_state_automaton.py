@@ -111,7 +111,7 @@ def test_what_may_not_follow_is_refused(events: list[HistoryEvent]):
 def test_an_answer_must_fit_an_open_call(answer: HistoryEvent):
     automaton = stepped(*FIRST, *CALLS, CLOSE, NEXT)
 
-    assert not automaton.answers_open(answer)
+    assert not automaton.answers_open(answer, answer.task_id)
     with pytest.raises(IllegalHistoryError):
         automaton.step(answer)
 
@@ -120,9 +120,9 @@ def test_a_call_is_answered_once():
     automaton = stepped(*FIRST, *CALLS, CLOSE, NEXT)
     answer = TaskCompleted(LATER, 0)
 
-    assert automaton.answers_open(answer)
+    assert automaton.answers_open(answer, answer.task_id)
     automaton.step(answer)
-    assert not automaton.answers_open(answer)
+    assert not automaton.answers_open(answer, answer.task_id)
     with pytest.raises(IllegalHistoryError):
         automaton.step(answer)
 

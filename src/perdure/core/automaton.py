@@ -8,10 +8,12 @@ Source: spec of DurableTask.Core's order inside an episode.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from perdure.core.events import (
+    DecisionEvent,
     EntityLockGranted,
     EntityLockRequested,
     EntityOperationCalled,
@@ -101,17 +103,6 @@ AnsweringEvent = (
     | EntityLockGranted
 )
 
-_ANSWERING = (
-    TaskCompleted,
-    TaskFailed,
-    SubOrchestrationInstanceCompleted,
-    SubOrchestrationInstanceFailed,
-    TimerFired,
-    EntityOperationCompleted,
-    EntityOperationFailed,
-    EntityLockGranted,
-)
-
 ANSWERS: Final[dict[type, type]] = {
     TaskCompleted: TaskScheduled,
     TaskFailed: TaskScheduled,
@@ -172,41 +163,60 @@ class EventAutomaton:
         if phase is None:
             raise IllegalHistoryError(self.instance_id, f"{kind.__name__} while {self.phase}")
         self.phase = phase
-        if isinstance(event, OrchestratorCompleted):
-            return
-        if isinstance(event, _ANSWERING):
-            self._answer(event)
-        elif isinstance(event, DECISIONS):
-            if event.event_id < self.next_event_id:
-                raise IllegalHistoryError(
-                    self.instance_id, f"event id {event.event_id} of {kind.__name__} is used twice"
-                )
-            self.next_event_id = event.event_id + 1
-            if self.rewinds:
-                self.rewinds_before[event.event_id] = self.rewinds
-            if not isinstance(event, SENDING):
-                self.open[event.event_id] = event
-                self.open_activities += kind is TaskScheduled
-        elif isinstance(event, OrchestratorStarted):
-            if self.stamp is not None and event.timestamp < self.stamp:
-                raise IllegalHistoryError(self.instance_id, f"time goes back from {self.stamp} to {event.timestamp}")
-            self.stamp = event.timestamp
-        elif isinstance(event, ExecutionSuspended | ExecutionResumed):
-            self.is_suspended = kind is ExecutionSuspended
-        elif isinstance(event, ExecutionRewound):
-            self.rewinds += 1
+        effect = _EFFECTS.get(kind)
+        if effect is not None:
+            effect(self, event)
 
-    def answers_open(self, event: HistoryEvent) -> bool:
-        """Whether `event` settles something that is open (true for events that settle nothing)."""
-        return not isinstance(event, _ANSWERING) or type(self.open.get(event.task_id)) is ANSWERS[type(event)]
+    def answers_open(self, event: HistoryEvent, task_id: int) -> bool:
+        """Whether `event`, an answer to `task_id`, settles something that is open."""
+        return type(self.open.get(task_id)) is ANSWERS[type(event)]
 
-    def _answer(self, event: AnsweringEvent) -> None:
-        task_id, decision = event.task_id, ANSWERS[type(event)]
-        scheduled = self.open.pop(task_id, None)
-        if type(scheduled) is not decision:
-            raise IllegalHistoryError(
-                self.instance_id, f"{type(event).__name__} for task {task_id}, which is not open as {decision.__name__}"
-            )
-        self.open_activities -= decision is TaskScheduled
-        if isinstance(event, TimerFired) and self.stamp is not None and event.fire_at > self.stamp:
-            raise IllegalHistoryError(self.instance_id, f"timer {task_id} fired before {event.fire_at}")
+
+def _answered(automaton: EventAutomaton, event: AnsweringEvent) -> None:
+    task_id, decision = event.task_id, ANSWERS[type(event)]
+    scheduled = automaton.open.pop(task_id, None)
+    if type(scheduled) is not decision:
+        raise IllegalHistoryError(
+            automaton.instance_id,
+            f"{type(event).__name__} for task {task_id}, which is not open as {decision.__name__}",
+        )
+    automaton.open_activities -= decision is TaskScheduled
+    if isinstance(event, TimerFired) and automaton.stamp is not None and event.fire_at > automaton.stamp:
+        raise IllegalHistoryError(automaton.instance_id, f"timer {task_id} fired before {event.fire_at}")
+
+
+def _decided(automaton: EventAutomaton, event: DecisionEvent) -> None:
+    event_id, kind = event.event_id, type(event)
+    if event_id < automaton.next_event_id:
+        raise IllegalHistoryError(automaton.instance_id, f"event id {event_id} of {kind.__name__} is used twice")
+    automaton.next_event_id = event_id + 1
+    if automaton.rewinds:
+        automaton.rewinds_before[event_id] = automaton.rewinds
+    if not isinstance(event, SENDING):
+        automaton.open[event_id] = event
+        automaton.open_activities += kind is TaskScheduled
+
+
+def _began(automaton: EventAutomaton, event: OrchestratorStarted) -> None:
+    if automaton.stamp is not None and event.timestamp < automaton.stamp:
+        raise IllegalHistoryError(automaton.instance_id, f"time goes back from {automaton.stamp} to {event.timestamp}")
+    automaton.stamp = event.timestamp
+
+
+def _suspended(automaton: EventAutomaton, event: ExecutionSuspended | ExecutionResumed) -> None:
+    automaton.is_suspended = isinstance(event, ExecutionSuspended)
+
+
+def _rewound(automaton: EventAutomaton, event: ExecutionRewound) -> None:
+    automaton.rewinds += 1
+
+
+# By type of event, as asking for one type after the other would cost more than the rest of the check.
+_EFFECTS: Final[dict[type, Callable[[EventAutomaton, Any], None]]] = {
+    **dict.fromkeys(ANSWERS, _answered),
+    **dict.fromkeys(DECISIONS, _decided),
+    OrchestratorStarted: _began,
+    ExecutionSuspended: _suspended,
+    ExecutionResumed: _suspended,
+    ExecutionRewound: _rewound,
+}

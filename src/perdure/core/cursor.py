@@ -543,13 +543,14 @@ class OrchestrationCursor:
                 value, error = task.result, None
 
     def _schedule(self, root: Task) -> None:
-        self._number(root)
+        if not root.is_scheduled:
+            self._number(root)
         if self._unread and self._waiters:
             self._offer_unread(root)
 
     def _number(self, root: Task) -> None:
         """Give an id and an action to every atomic task that is waited for for the first time, in list order."""
-        stack = [] if root.is_scheduled else [root]
+        stack = [root]
         while stack:
             task = stack.pop()
             if task.is_scheduled:

@@ -91,10 +91,13 @@ class RuntimeState:
         answered: set[int] = set()
         dropped: dict[str, int] = {}
         replies: list[Message] = []
+        consumed: list[str] = []
         stamp = now if automaton.stamp is None else max(now, automaton.stamp)
         is_terminated, is_suspended = False, automaton.is_suspended
         is_due = instance.start_at is None or instance.start_at <= now or instance.execution_id != instance.created_by
         for message in mail:
+            if message.is_stored:
+                consumed.append(message.message_id)
             event = message.event
             task_id: int | None = getattr(event, "task_id", None)
             reason = None
@@ -115,7 +118,7 @@ class RuntimeState:
                 reason = "after termination"
             elif task_id is None:
                 reason = self._pointless(event, is_suspended)
-            elif task_id in answered or not automaton.answers_open(event):
+            elif task_id in answered or not automaton.answers_open(event, task_id):
                 reason = "repeated"
             elif type(event) is EntityLockGranted and self._lock_owner(event.task_id) is None:
                 reason = "withdrawn"
@@ -141,7 +144,7 @@ class RuntimeState:
             events = (OrchestratorStarted(stamp), self._execution_started(stamp), *taken)
         elif taken:
             events = (OrchestratorStarted(stamp), *taken)
-        return Episode(events, stamp, _stored_ids(mail), dropped, tuple(replies), is_terminated)
+        return Episode(events, stamp, tuple(consumed), dropped, tuple(replies), is_terminated)
 
     def _accept_late(self, mail: Sequence[Message], now: datetime) -> Episode:
         """What mail to a finished instance comes to: nothing, unless it is to rewind a failed one."""
@@ -297,7 +300,8 @@ class RuntimeState:
     def activity(self, event: TaskScheduled) -> ActivityTask:
         """The call that `event` records."""
         row = self.instance
-        activity_id = f"{self.call_id(event.event_id)}/{event.event_id}"
+        call_id = self.call_id(event.event_id) if self.automaton.rewinds else row.execution_id
+        activity_id = f"{call_id}/{event.event_id}"
         return ActivityTask(activity_id, row.instance_id, row.execution_id, event.event_id, event.name, event.input)
 
 

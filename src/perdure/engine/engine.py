@@ -496,11 +496,11 @@ class Engine:
     ) -> tuple[RuntimeState, Episode, Sequence[HistoryEvent]] | None:
         """Compute an instance's checkpoint, or return what a rewind needs, whose checkpoint takes a look at others."""
         state = partition.sessions.get(item.instance_id)
-        if is_entity_id(item.instance_id):
-            self._run_batch(partition, item, state, now)
-            return None
         if not isinstance(state, RuntimeState):
-            partition.discard(item.instance_id, answers_to_rewinds(partition.mail_of(item.instance_id), now))
+            if is_entity_id(item.instance_id):
+                self._run_batch(partition, item, state, now)
+            else:
+                partition.discard(item.instance_id, answers_to_rewinds(partition.mail_of(item.instance_id), now))
             return None
         episode = state.accept(partition.mail_of(item.instance_id), now)
         if episode.is_early or (self._is_versioned and not self._may_run(state, episode)):
@@ -744,7 +744,7 @@ class Engine:
         if self._executor is None or self._results is None or self._is_draining:
             return
         for task in tasks:
-            if not self._is_running(task):
+            if task.activity_id not in self._running:
                 self._running.add(task.activity_id)
                 self.counters.activities += 1
                 self._executor.start_activity(task, self._activity_finished)

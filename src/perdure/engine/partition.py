@@ -395,7 +395,7 @@ class Partition:
                 ended.append(instance_id)
             elif checkpoint.position == 0 and checkpoint.execution_id == checkpoint.instance.created_by:
                 turned.append(checkpoint.instance)
-            if not checkpoint.position_after:
+            if checkpoint.replaces_history and not checkpoint.position_after:
                 self._woken.add(instance_id)
             if instance_id in self._mail or instance_id in self._woken:
                 self._make_ready(instance_id)

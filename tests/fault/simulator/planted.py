@@ -182,7 +182,7 @@ def held_mail_taken_again(patch: pytest.MonkeyPatch) -> None:
 
 def answers_not_matched(patch: pytest.MonkeyPatch) -> None:
     """An answer is taken in whether its task is open or not."""
-    patch.setattr(EventAutomaton, "answers_open", lambda self, event: True)
+    patch.setattr(EventAutomaton, "answers_open", lambda self, event, task_id: True)
 
 
 def consumed_forgotten_at_once(patch: pytest.MonkeyPatch) -> None:
