@@ -1,6 +1,6 @@
 # Needs make and any Python from 3.11 on; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance catalogue e2e sim transfers bench docs clean
+.PHONY: help run test check conformance catalogue e2e fuzz sim transfers bench docs clean
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 ifeq ($(OS),Windows_NT)
   BIN := .venv/Scripts
@@ -12,6 +12,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 SEEDS ?= 200
 TRANSFERS ?= 3000
 KILLS ?= 100
+FUZZ_REQUESTS ?= 20000
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +34,9 @@ catalogue: .venv/.tools ## what an engine has to do, case by case; CASE_SEED=n s
 
 e2e: .venv/.tools ## tests that start real hosts
 	@$(PY) -m pytest -q tests/e2e
+
+fuzz: .venv/.tools ## requests that nobody would think of, at a real host: FUZZ_REQUESTS=n FUZZ_SEED=n
+	@FUZZ_REQUESTS=$(FUZZ_REQUESTS) $(PY) -m pytest -q -s tests/e2e/test_fuzz.py
 
 sim: .venv/.tools ## simulate hosts, crashes and time: SEEDS=n
 	@$(PY) tests/fault/simulate.py --seeds $(SEEDS) --jobs 2

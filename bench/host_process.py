@@ -60,6 +60,11 @@ class HostProcess:
         """The host's process id."""
         return self._process.pid
 
+    @property
+    def port(self) -> int:
+        """The port that the host serves on."""
+        return self._port
+
     def kill(self) -> None:
         """What `kill -9` does: no goodbye."""
         self._process.kill()

@@ -22,6 +22,7 @@ from perdure.engine.thread import EngineThread
 from perdure.host.app import LoadedApp, load_app
 from perdure.host.host import ACTIVITIES_PER_CPU
 from perdure.host.invoke import LocalExecutor
+from perdure.host.sdk import OURS, chosen_sdk
 from perdure.host.user_code import UserCode
 from perdure.stores import open_store
 
@@ -172,10 +173,10 @@ def engine(url: str) -> Iterator[EngineThread]:
 @cache
 def app() -> LoadedApp:
     """The bench's app, loaded as a host loads it."""
-    return load_app(APP, os.environ, "api", None, "bench", _no_client)
+    return load_app(APP, os.environ, "api", None, "bench", chosen_sdk(OURS), _no_client)
 
 
-def _no_client() -> NoReturn:
+def _no_client(function: Callable[..., Any], is_text: bool) -> NoReturn:
     raise AssertionError("the bench's activities ask for no client")
 
 

@@ -11,6 +11,10 @@ W5  entities, n operations each time: calls that are waited for, from 10 orchest
     10; signals from a client, to 1 entity, and 10 each to 1,000; W1 with 500 orchestrations in turn with them
 W6  start-up and memory of `perdure start`
 W7  kill -9 with n orchestrations in flight, and the restart
+W8  one orchestration that calls n activities which compute, in turn in the host's process and in two worker processes;
+    beside it what two bare processes gain, and the same with activities that do nothing, ten times as many
+W9  n POSTs to an HTTP function that starts an orchestration and answers with its links, from a process beside it:
+    orchestrations that end at once, and those of 3 activities; in turn with a function that only answers
 
 Figures are medians over the repetitions, each on a fresh store. A record whose `foreign_cpu` is above 0.2 was taken
 while others used the machine; take it again.
@@ -24,6 +28,8 @@ import json
 import os
 import platform
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -44,6 +50,8 @@ SIZES = {
     "W5": (2_000,),
     "W6": (10_000,),
     "W7": (500,),
+    "W8": (200,),
+    "W9": (10_000,),
 }
 WARM_UP = 50
 HTTP_CALLS = 200
@@ -77,8 +85,10 @@ def parsed() -> argparse.Namespace:
 
 
 def kinds(workload: str, asked: str | None) -> tuple[str, ...]:
-    if workload in ("W5", "W6", "W7"):
+    if workload in ("W5", "W6", "W7", "W9"):
         return ("async",)
+    if workload == "W8":
+        return ("sync",)
     return (asked,) if asked else ("async", "sync")
 
 
@@ -312,7 +322,88 @@ def w7(run: Run) -> dict[str, Any]:
     }
 
 
-WORKLOADS = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7}
+def w8(run: Run) -> dict[str, Any]:
+    seconds: dict[tuple[str, int], list[float]] = {}
+    for number in range(run.repeat):
+        for processes in (1, 2):
+            seconds.setdefault(("bare", processes), []).append(bare(processes, run.n))
+            url = run.url(2 * number + processes)
+            with HostProcess(url, FUNCTIONS_WORKER_PROCESS_COUNT=str(processes)) as host:
+                host.wait_until_ready()
+                for activity, n in (("crunch", run.n), ("say_hello_sync", 10 * run.n)):
+                    host.start_and_wait("fan_out", [activity, 20])
+                    before = time.perf_counter()
+                    status, _ = host.start_and_wait("fan_out", [activity, n])
+                    seconds.setdefault((activity, processes), []).append(time.perf_counter() - before)
+                    require(status == 200, f"the waiting start answered {status}")
+    median = {key: median_of(values) for key, values in seconds.items()}
+    return {
+        "s_in_host": rounded(median["crunch", 1]),
+        "s_in_two": rounded(median["crunch", 2]),
+        "times_as_fast": rounded(median["crunch", 1] / median["crunch", 2], 2),
+        "bare_times_as_fast": rounded(median["bare", 1] / median["bare", 2], 2),
+        "nothing_us_each_in_host": rounded(median["say_hello_sync", 1] / (10 * run.n) * 1e6, 1),
+        "nothing_us_each_in_two": rounded(median["say_hello_sync", 2] / (10 * run.n) * 1e6, 1),
+        "repeated": run.repeat,
+    }
+
+
+def bare(processes: int, n: int) -> float:
+    """Seconds that so many processes take for what `n` activities of W8 compute, without anything around it."""
+    code = f"for _ in range({n // processes}): sum(each * each % 7 for each in range(250_000))"
+    before = time.perf_counter()
+    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(processes)]
+    for each in running:
+        require(each.wait() == 0, "a bare process failed")
+    return time.perf_counter() - before
+
+
+def w9(run: Run) -> dict[str, Any]:
+    paths = {"starts": "/api/begin/nothing", "hello_starts": "/api/begin/hello?input=say_hello", "pings": "/api/ping"}
+    loads: dict[str, list[dict[str, Any]]] = {name: [] for name in paths}
+    foreign: list[Any] = []
+    cpu: list[Any] = []
+    with HostProcess(run.url(0)) as host:
+        host.wait_until_ready()
+        for path in paths.values():
+            load(host.port, path, WARM_UP)
+        for _ in range(run.repeat):
+            for name, path in paths.items():
+                host.wait_until_quiet()
+                with Meter(run.folder, (host.pid,)) as meter:
+                    loads[name].append(load(host.port, path, run.n))
+                if name == "starts":
+                    cpu.append(None if meter.cpu_s is None else meter.cpu_s / run.n * 1000)
+                    foreign.append(others(meter, loads[name][-1]["cpu_s"]))
+    per_s = {name: median_of([run.n / each["seconds"] for each in records]) for name, records in loads.items()}
+    return {
+        **{f"{name}_per_s": round(value) for name, value in per_s.items()},
+        "starts_to_pings": rounded(per_s["starts"] / per_s["pings"]),
+        "p50_ms": median_of([each["p50_ms"] for each in loads["starts"]]),
+        "p99_ms": median_of([each["p99_ms"] for each in loads["starts"]]),
+        "cpu_ms_each": rounded(median_of(cpu)),
+        "foreign_cpu": rounded(median_of(foreign)),
+        "repeated": run.repeat,
+    }
+
+
+def load(port: int, path: str, requests: int) -> dict[str, Any]:
+    """What the load generator says of that many requests, all of which have to succeed."""
+    command = [sys.executable, str(Path(__file__).with_name("load.py")), "--port", str(port), "--path", path]
+    done = subprocess.run([*command, "--requests", str(requests)], check=True, capture_output=True, text=True)
+    record = json.loads(done.stdout)
+    require(set(record["statuses"]) <= {"200", "202"}, f"answers: {record['statuses']}")
+    return record
+
+
+def others(meter: Meter, load_cpu_s: float) -> float | None:
+    """The share of the machine that neither the host nor the load generator used."""
+    if meter.foreign_cpu is None:
+        return None
+    return max(0.0, meter.foreign_cpu - load_cpu_s / meter.seconds / (os.cpu_count() or 1))
+
+
+WORKLOADS = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7, "W8": w8, "W9": w9}
 
 if __name__ == "__main__":
     main()

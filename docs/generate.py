@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import re
 import typing
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from openapi import openapi_text
 from sdk_page import sdk_page
+from settings_page import settings_page
 
 from perdure.core import automaton, events
-from perdure.engine.settings import Settings
 
 REFERENCE = Path(__file__).parent / "reference"
 GENERATED = "<!-- Written by docs/generate.py; run `make docs` after a change of the code. -->"
@@ -76,27 +74,11 @@ def events_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def settings_page() -> str:
-    """Every setting of the engine."""
-    meanings = dict(re.findall(r"^ +(\w+): ((?:.|\n(?! +\w+: ))+)", inspect.getdoc(Settings) or "", re.MULTILINE))
-    lines = [
-        GENERATED,
-        "# Settings of the engine",
-        "",
-        "Limits and intervals of one engine, with what they are unless something else is said.",
-        "",
-        "| Setting | Default | Meaning |",
-        "|---|---|---|",
-    ]
-    for field in msgspec.structs.fields(Settings):
-        lines.append(f"| `{field.name}` | {_shown(field.default)} | {_joined(meanings[field.name])} |")
-    return "\n".join(lines) + "\n"
-
-
 PAGES: dict[str, Callable[[], str]] = {
     "events.md": events_page,
+    "openapi.json": openapi_text,
     "sdk.md": lambda: f"{GENERATED}\n{sdk_page()}",
-    "settings.md": settings_page,
+    "settings.md": lambda: f"{GENERATED}\n{settings_page()}",
 }
 
 
@@ -110,13 +92,6 @@ def _joined(text: str) -> str:
 
 def _code(name: str) -> str:
     return name if name == "none" else f"`{name}`"
-
-
-def _shown(value: Any) -> str:
-    if not isinstance(value, timedelta):
-        return str(value)
-    seconds = value.total_seconds()
-    return f"{seconds:g} s" if seconds >= 1 else f"{seconds * 1000:g} ms"
 
 
 def main() -> None:

@@ -60,6 +60,7 @@ PARTS = (
                 "TaskState",
                 "AtomicTask",
                 "TimerTask",
+                "LongTimerTask",
                 "CompoundTask",
                 "WhenAllTask",
                 "WhenAnyTask",
@@ -110,6 +111,8 @@ PARTS = (
         "Further names",
         (
             (SDK, "Orchestrator"),
+            (MODELS, "OrchestratorState"),
+            (MODELS, "DurableOrchestrationBindings"),
             (SDK, "DurableFunctionsCompatibilityWarning"),
             (f"{SDK}.testing", "orchestrator_generator_wrapper"),
         ),
@@ -118,9 +121,9 @@ PARTS = (
 
 DESCRIBED = frozenset(name for part in PARTS for _, name in part.names)
 
-ALSO_CALLED = {"DurableEntityContext": "EntityContext", "TimerTask": "LongTimerTask"}
+ALSO_CALLED = {"DurableEntityContext": "EntityContext"}
 
-ALIASES = ((f"{SDK}.options", "Failures"), (f"{SDK}.client", "StatusFilter"))
+ALIASES = ((f"{SDK}.options", "Failures"), (f"{SDK}.client", "StatusFilter"), (f"{SDK}.client", "Links"))
 
 # Apps get these from a call or as an argument, and never make one.
 NEVER_MADE = frozenset(
@@ -129,7 +132,6 @@ NEVER_MADE = frozenset(
         "FunctionContext",
         "ReplaySafeLogger",
         "TaskFailedError",
-        "DurableOrchestrationClient",
         "SyncDurableOrchestrationClient",
         "TaskHubClient",
         *(name for _, name in PARTS[2].names),
@@ -137,7 +139,9 @@ NEVER_MADE = frozenset(
 )
 
 # What the engine calls.
-INTERNAL = frozenset({"settle", "settled_at", "child_settled", "is_part_of", "to_action", "to_policy", "of"})
+INTERNAL = frozenset(
+    {"settle", "settled_at", "child_settled", "is_part_of", "to_action", "action_repr", "to_policy", "of"}
+)
 
 Function = Callable[..., Any]
 

@@ -16,6 +16,7 @@ from typing import Any
 from azure.durable_functions import DurableOrchestrationClient
 
 from perdure.host.app import LoadedApp, load_app
+from perdure.host.our_sdk import OurSdk, fitting_client
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference" / "examples"
 HUB_NAME = "TestHub"
@@ -30,9 +31,14 @@ def example(
     Args:
         client: makes the client of activities that ask for one.
     """
+
+    def client_for(function: Callable[..., Any], is_text: bool) -> Any:
+        assert client is not None, "this example's activities have no client"
+        return fitting_client(function, client())
+
     with _played(name):
         environ = {"PYTHON_SCRIPT_FILE_NAME": f"{name}.py"}
-        app = load_app(FOLDER, environ, "api", None, HUB_NAME, client or _no_client)
+        app = load_app(FOLDER, environ, "api", None, HUB_NAME, OurSdk(), client_for)
         assert [each.note for each in app.listings if each.note] == []
         yield sys.modules[name], app
 
@@ -104,7 +110,3 @@ def _traced(file: Path, seen: set[int]) -> Iterator[None]:
     finally:
         sys.settrace(tracing)
         threading.settrace(tracing)  # pyright: ignore[reportArgumentType]
-
-
-def _no_client() -> DurableOrchestrationClient:
-    raise AssertionError("this example's activities have no client")

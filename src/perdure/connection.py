@@ -38,7 +38,7 @@ async def connect(where: str | Path, hub: str | None = None) -> AsyncGenerator[T
     """
     url, name, host = _located(where, hub)
     if host is not None:
-        api = ManagementApi(host.url, name)
+        api = ManagementApi(host.url, name, host.token)
         if await asyncio.to_thread(api.answers):
             async with _engine_on(open_store(url, hub=name, read_only=True)) as engine:
                 yield RemoteTaskHubClient(engine, api)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from perdure.core.actions import OrchestratorAction
     from perdure.core.events import HistoryEvent
     from perdure.core.failures import FailureDetails
@@ -220,6 +222,23 @@ class ForbiddenAddressError(PerdureError):
         )
         self.host = host
         self.address = address
+
+
+class FunctionTimeoutError(PerdureError):
+    """Raised in the place of a function that runs longer than it may.
+
+    Attributes:
+        function: its name.
+        limit: how long it may run.
+    """
+
+    def __init__(self, function: str, limit: timedelta) -> None:
+        super().__init__(
+            f"Timeout value of {limit} exceeded by function '{function}' (DF151). Let it do less at a time, or raise "
+            "functionTimeout in host.json."
+        )
+        self.function = function
+        self.limit = limit
 
 
 class HostStoppedError(PerdureError):

@@ -25,19 +25,27 @@ class HostNote(Struct, frozen=True):
         pid: its process.
         hub: name of its task hub.
         store: its store's URL, if it is not the app's default one.
+        token: what it wants to be shown by those who manage it, if it asks for keys.
     """
 
     url: str
     pid: int
     hub: str
     store: str | None = None
+    token: str | None = None
 
 
 class StateFolder:
-    """The folder beside an app's host.json."""
+    """The folder beside an app's host.json.
+
+    Attributes:
+        path: the folder.
+        keys_file: where the app's keys are, if it has any.
+    """
 
     def __init__(self, app: Path) -> None:
         self.path = app / STATE_FOLDER
+        self.keys_file = self.path / "keys.json"
         self._note = self.path / "host.json"
 
     def store_url(self, hub: str) -> str:

@@ -41,8 +41,11 @@ DEEP_NAMES = [
         "models",
         "DurableOrchestrationContext DurableOrchestrationClient DurableEntityContext DurableHttpRequest "
         "ManagedIdentityTokenSource OrchestrationRuntimeStatus PurgeHistoryResult RetryOptions TaskBase "
-        "DurableOrchestrationStatus EntityStateResponse TokenSource",
+        "DurableOrchestrationStatus EntityStateResponse TokenSource DurableOrchestrationBindings OrchestratorState",
     ),
+    ("models.DurableOrchestrationBindings", "DurableOrchestrationBindings"),
+    ("models.OrchestratorState", "OrchestratorState"),
+    ("models.ReplaySchema", "ReplaySchema"),
     ("models.DurableOrchestrationContext", "DurableOrchestrationContext"),
     ("models.DurableOrchestrationClient", "DurableOrchestrationClient"),
     ("models.DurableOrchestrationStatus", "DurableOrchestrationStatus"),

@@ -70,4 +70,5 @@ def plain(value: Any) -> Any:
     return value
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
-import shutil
 import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from start_kit import DEADLINE_S, clean_environment
 
-OFFICIAL = "azure-functions-durable==1.*"
+from official_sdk import official_python
+
 DRIVER = Path(__file__).with_name("official_driver.py")
-
-_PYTHON = "Scripts/python.exe" if os.name == "nt" else "bin/python"
-
-# What pip says when it reached no index, besides its own conclusion that there is no such package.
-_UNREACHED = ("connection broken by", "ConnectTimeoutError", "Could not fetch URL")
 
 
 class OfficialError(Exception):
@@ -84,32 +75,6 @@ def official_client(cache: Path, binding: dict[str, Any]) -> Iterator[OfficialCl
             yield client
         finally:
             process.kill()
-
-
-def official_python(cache: Path) -> Path:
-    """The interpreter of an environment with the official SDK; the test is skipped if no package index is reached."""
-    environment = cache / f"python-{sys.version_info.major}.{sys.version_info.minor}"
-    if not environment.exists():
-        making = Path(tempfile.mkdtemp(dir=cache))
-        _make(making)
-        try:
-            making.rename(environment)
-        except OSError:  # another run was faster
-            shutil.rmtree(making)
-    return environment / _PYTHON
-
-
-def _make(environment: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, env=_environment())
-    install = [str(environment / _PYTHON), "-m", "pip", "install", "--disable-pip-version-check", OFFICIAL]
-    installed = subprocess.run(install, capture_output=True, text=True, check=False, env=_environment())
-    if installed.returncode == 0:
-        return
-    shutil.rmtree(environment)
-    said = installed.stdout + installed.stderr
-    if any(each in said for each in _UNREACHED):
-        pytest.skip(f"no package index is reached to install {OFFICIAL} from")
-    raise AssertionError(f"{OFFICIAL} cannot be installed:\n{said}")
 
 
 def _environment() -> dict[str, str]:

@@ -30,6 +30,7 @@ from perdure.host.app import LoadedApp
 from perdure.host.http_activity import http_activity
 from perdure.host.http_trigger import HttpTriggers
 from perdure.host.invoke import LocalExecutor
+from perdure.host.our_sdk import fitting_client
 from perdure.host.user_code import UserCode
 from perdure.stores.memory import MemoryStore
 from perdure.webapi.links import management_urls
@@ -95,7 +96,10 @@ def running(app: LoadedApp) -> Iterator[tuple[TaskHubClient, HttpTriggers]]:
     urls = management_urls(ORIGIN, HUB_NAME, "INSTANCEID")
     client = DurableOrchestrationClient(engine.client, urls)
     try:
-        yield engine.client, HttpTriggers(app.http, user_code, lambda origin: client, directory=str(FOLDER))
+        yield (
+            engine.client,
+            HttpTriggers(app.http, user_code, lambda origin, function, is_text: fitting_client(function, client)),
+        )
     finally:
         engine.stop()
         user_code.stop()

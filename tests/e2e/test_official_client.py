@@ -12,7 +12,8 @@ import pytest
 from official_kit import OfficialClient, OfficialError, official_client
 from start_kit import HostProcess, clean_environment, copy_app, eventually, started
 
-from perdure.webapi.links import client_binding, management_urls
+from binding_kit import client_binding
+from perdure.webapi.links import management_urls
 
 HUB = "Managed"
 

@@ -109,12 +109,13 @@ def test_a_second_host_on_one_port_is_told_that_the_first_is_perdure(tmp_path: P
         assert f"perdure  (pid {host.process.pid})" in text
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.1", "::", "example.org"])
-def test_an_address_that_others_can_reach_is_refused(tmp_path: Path, address: str):
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.1", "::", "example.org", "127.evil.example"])
+def test_an_address_that_others_can_reach_is_refused_without_tls(tmp_path: Path, address: str):
     code, text = refused(copy_app("hello", tmp_path), "--address", address)
 
     assert code == 4
-    assert "no keys yet" in text
+    assert "DF405" in text
+    assert "--behind-tls-proxy" in text
 
 
 def test_a_broken_host_json_is_refused(tmp_path: Path):

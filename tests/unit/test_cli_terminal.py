@@ -176,8 +176,14 @@ class TestLevels:
         levels = LogLevels({"default": "Error", "Function": "Warning", "Function.charge": "Debug"})
 
         assert levels.level_of("Function.charge.User") == logging.DEBUG
-        assert levels.level_of("Function.chargeback.User") == logging.WARNING
+        assert levels.level_of("Function.chargeback.User") == logging.DEBUG  # beginnings need not be whole words
         assert levels.level_of("Function.ship.User") == logging.WARNING
+
+    def test_a_star_in_a_category_stands_for_anything(self):
+        levels = LogLevels({"Function.*.User": "Error", "Function": "Debug"})
+
+        assert levels.level_of("Function.charge.User") == logging.ERROR
+        assert levels.level_of("Function.charge") == logging.DEBUG
 
     def test_a_default_that_asks_for_less_is_meant_for_the_host_too(self):
         assert LogLevels({"default": "Error"}).level_of("Host.Triggers.DurableTask") == logging.ERROR

@@ -56,7 +56,8 @@ def test_every_example_is_run_by_a_test():
 @pytest.mark.parametrize("guide", GUIDES, ids=[guide.name for guide in GUIDES])
 def test_the_code_of_a_guide_is_part_of_an_example(guide: Path):
     blocks = re.findall(r"^```(python|json)\n(.*?)^```", guide.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    examples = [file.read_text("utf-8") for file in EXAMPLES.iterdir() if file.suffix in (".py", ".json")]
+    files = [*EXAMPLES.iterdir(), *(ROOT / "samples" / "classic").rglob("*.*")]
+    examples = [file.read_text("utf-8") for file in files if file.suffix in (".py", ".json")]
 
     assert blocks
     assert [code for _, code in blocks if not any(code in each for each in examples)] == []

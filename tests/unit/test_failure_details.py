@@ -68,3 +68,11 @@ def test_the_text_is_the_official_one():
     text = str(failed_with(ValueError("boom")))
 
     assert text.startswith("Activity function 'a' failed:  ValueError: boom \n {")
+
+
+@pytest.mark.parametrize("error", [OSError(2, "no such file", "caf\udce9.txt"), ValueError("half \ud83e of a pair")])
+def test_a_text_that_is_no_unicode_is_stored_with_its_odd_parts_spelt_out(error: Exception):
+    failure = failed_with(error)
+
+    assert "\\ud" in failure.message
+    assert failure.details.error_type == type(error).__name__

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from perdure.core.codec import payloads
 from perdure.errors import AppError
 from perdure.host.app import LoadedApp, load_app
 from perdure.host.app_folder import find_app_folder
+from perdure.host.our_sdk import OurSdk, fitting_client
 
 HEAD = """
     import azure.functions as func
@@ -27,6 +29,9 @@ CLIENT_OF = """
     @app.durable_client_input(client_name="client", task_hub="{}", connection_name="Storage")
     def f(req: func.HttpRequest, client) -> str: ...
 """
+
+
+A_CLIENT = cast(Any, SimpleNamespace(upper=lambda: "A CLIENT"))
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +57,9 @@ def write(folder: Path, **files: str) -> None:
 def load(
     folder: Path, environ: dict[str, str] | None = None, only: list[str] | None = None, hub: str = "TestHubName"
 ) -> LoadedApp:
-    return load_app(folder, environ or {}, "api", only, hub, lambda: cast(Any, "a client"))
+    return load_app(
+        folder, environ or {}, "api", only, hub, OurSdk(), lambda function, is_text: fitting_client(function, A_CLIENT)
+    )
 
 
 def refused(folder: Path, environ: dict[str, str] | None = None) -> str:
@@ -142,7 +149,9 @@ class TestLoading:
         assert http.template.text == "api/orchestrators/{functionName}"
         listed = {each.name: each for each in app.listings}
         assert str(listed["Chain"].source).startswith("flows.py:")
-        assert "does not serve a timerTrigger  (DF110)" in (listed["nightly"].note or "")
+        (timer,) = app.timers
+        assert (timer.name, timer.request_name, timer.schedule.text) == ("nightly", "t", "0 0 2 * * *")
+        assert (listed["nightly"].kind, listed["nightly"].schedule) == ("Timer", timer.schedule)
         assert set(app.entities) == {"counter"}
         assert (listed["counter"].kind, listed["counter"].note) == ("Entity", None)
         assert not any(each.is_error for each in app.listings)
@@ -192,7 +201,7 @@ class TestLoading:
             "A CLIENT",
             "blocking",
         ]
-        assert asyncio.run(app.activities["awaiting"].function(name=2)) == [2, "a client"]
+        assert asyncio.run(app.activities["awaiting"].function(name=2)) == [2, A_CLIENT]
 
     def test_a_plain_function_app_may_register_durable_blueprints(self, tmp_path: Path):
         write(
@@ -432,10 +441,3 @@ class TestMistakes:
         )
 
         assert 'its return annotation "dict"' in load(tmp_path).warnings[0]
-
-    def test_the_older_programming_model_is_recognised(self, tmp_path: Path):
-        write(tmp_path)
-        (tmp_path / "Hello").mkdir()
-        (tmp_path / "Hello" / "function.json").write_text("{}")
-
-        assert "DF106" in refused(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 from perdure.errors import HostStoppedError
 from perdure.host.functions import HttpFunction
 from perdure.host.http_trigger import HttpTriggers
+from perdure.host.our_sdk import fitting_client
 from perdure.host.routing import RouteTemplate
 from perdure.host.user_code import UserCode
 
@@ -44,6 +45,7 @@ def call(
     members: dict[str, Any] = {
         "name": "f",
         "function": function,
+        "directory": "/app",
         "request_name": "req",
         "response_name": None,
         "client_names": (),
@@ -54,8 +56,7 @@ def call(
     triggers = HttpTriggers(
         [HttpFunction(**(members | more))],
         user_code,
-        lambda origin: cast(Any, f"client for {origin}"),
-        directory="/app",
+        lambda origin, function, is_text: fitting_client(function, cast(Any, f"client for {origin}")),
         body_bytes_max=10,
     )
     scope = {

@@ -9,7 +9,7 @@ from perdure.core.records import StartPolicy
 from perdure.core.versions import VersionFailure, Versioning, VersionMatch
 from perdure.errors import AppError
 from perdure.host.host_json import HostConfig, read_host_json
-from perdure.host.settings_file import strip_json_comments
+from perdure.host.settings_file import line_of, strip_json_comments
 
 
 def host_json(folder: Path, text: object, environ: dict[str, str] | None = None, hub: str | None = None) -> HostConfig:
@@ -45,6 +45,35 @@ class TestHostJson:
     def test_what_looks_like_a_comment_inside_a_text_stays(self):
         assert json.loads(strip_json_comments('{"a": "x // y, ]", "b": [1, 2,],}')) == {"a": "x // y, ]", "b": [1, 2]}
 
+    @pytest.mark.parametrize(
+        ("path", "line"),
+        [
+            ("a", 1),
+            ("b", 3),
+            ("b.c", 4),
+            ("b.d", 5),
+            ("b.d.0", 5),
+            ("b.d.1", 6),
+            ("b.d.1.e", 7),
+            ("f", 10),
+            ("g", None),
+        ],
+    )
+    def test_a_member_is_found_by_its_line(self, path: str, line: int | None):
+        text = """{"a": 1, // "b": 2
+            /* "g": {
+            */ "b": {
+                "c": "x: \\"y\\", {",
+                "d": [1,
+                    {
+                        "e": null,
+                    }],
+            },
+            "f": 2,
+        }"""
+
+        assert line_of(text, path.split(".")) == line
+
     def test_names_are_compared_without_case(self, tmp_path: Path):
         assert (
             host_json(tmp_path, {"Version": "2.0", "EXTENSIONS": {"DurableTask": {"HubName": "Orders"}}}).hub
@@ -67,7 +96,7 @@ class TestHostJson:
 
         assert (config.hub, config.route_prefix, config.functions) == ("FromEnvironment", "v1", ("A", "B"))
         assert config.activities_max == 3
-        assert dict(config.log_levels) == {"function": "Debug"}
+        assert dict(config.log_levels) == {"Function": "Debug"}
 
     def test_an_empty_route_prefix_stays_empty(self, tmp_path: Path):
         assert host_json(tmp_path, {"version": "2.0", "extensions": {"http": {"routePrefix": ""}}}).route_prefix == ""
@@ -84,9 +113,6 @@ class TestHostJson:
 
     def test_a_storage_setting_one_level_too_high_is_named(self, tmp_path: Path):
         assert "storageProvider" in host_json(tmp_path, durable(maxQueuePollingInterval="00:00:02")).warnings[0]
-
-    def test_a_setting_that_does_nothing_yet_is_named(self, tmp_path: Path):
-        assert "no effect in this version: notifications" in host_json(tmp_path, durable(notifications={})).warnings[0]
 
     def test_versions_start_policy_and_limits_are_read_whatever_their_case(self, tmp_path: Path):
         config = host_json(
@@ -111,7 +137,7 @@ class TestHostJson:
         assert not host_json(tmp_path, durable()).shows_replays
 
     def test_a_strategy_that_does_not_exist_is_refused(self, tmp_path: Path):
-        with pytest.raises(AppError, match="versionmatchstrategy"):
+        with pytest.raises(AppError, match="versionMatchStrategy"):
             host_json(tmp_path, durable(versionMatchStrategy="Newest"))
 
     def test_settings_of_azure_machinery_are_accepted_silently(self, tmp_path: Path):
@@ -130,7 +156,7 @@ class TestHostJson:
             host_json(tmp_path, text)
 
     def test_a_value_of_the_wrong_kind_is_refused_by_its_path(self, tmp_path: Path):
-        with pytest.raises(AppError, match="maxconcurrentactivityfunctions"):
+        with pytest.raises(AppError, match="maxConcurrentActivityFunctions"):
             host_json(tmp_path, durable(maxConcurrentActivityFunctions="many"))
 
     def test_no_concurrency_at_all_is_refused(self, tmp_path: Path):

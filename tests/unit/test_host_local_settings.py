@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from perdure.host.local_settings import LocalSettings, added_environment, read_local_settings
 
 
@@ -40,6 +42,73 @@ def test_an_encrypted_file_is_explained_and_not_used(tmp_path: Path):
 
 def test_bad_json_is_a_warning(tmp_path: Path):
     assert "Failed to read app settings file" in settings(tmp_path, "{").warnings[0]
+
+
+def test_a_file_that_does_not_say_whether_it_is_encrypted_is_not(tmp_path: Path):
+    assert settings(tmp_path, {"Values": {"A": "x"}}).values == {"A": "x"}
+
+
+def test_why_a_file_cannot_be_read_is_told_by_its_line(tmp_path: Path):
+    (warning,) = settings(tmp_path, '{\n "Values": {\n  "Key": c2VjcmV0 }}').warnings
+
+    assert "line 3" in warning
+    assert "c2VjcmV0" not in warning
+
+
+def test_variables_that_no_system_has_are_skipped(tmp_path: Path):
+    found = settings(tmp_path, {"Values": {"A=B": "x", "N\0": "x", "V": "a\0b"}, "ConnectionStrings": {"C=D": "x"}})
+
+    assert (found.values, len(found.warnings)) == ({}, 4)
+    assert "a\0b" not in " ".join(found.warnings)
+
+
+def test_a_reference_to_key_vault_is_passed_on_with_a_warning(tmp_path: Path):
+    found = settings(tmp_path, {"Values": {"K": "@Microsoft.KeyVault(SecretUri=https://v/secrets/s)"}})
+
+    assert found.values["K"].startswith("@Microsoft.KeyVault(")
+    assert found.warnings == ("'K' refers to Azure Key Vault, which is not asked; it is passed on as it is",)
+
+
+def test_a_connection_string_that_is_none_is_skipped(tmp_path: Path):
+    found = settings(tmp_path, {"ConnectionStrings": {"Db": 5, "Db2": {"ProviderName": "p"}}})
+
+    assert (found.values, len(found.warnings)) == ({}, 2)
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ({"LocalHttpPort": "seven"}, "Host.LocalHttpPort is not used: it has to be an integer from 0 to 65,535"),
+        ({"LocalHttpPort": 70000}, "Host.LocalHttpPort is not used"),
+        ({"LocalHttpAddress": ["127.0.0.1"]}, "Host.LocalHttpAddress is not used: it has to be text"),
+        ({"CORSCredentials": "yes"}, "Host.CORSCredentials is not used: it has to be true or false"),
+        ({"LocalHttPort": 7080}, "Host.LocalHttPort is not a known setting; did you mean LocalHttpPort?"),
+    ],
+)
+def test_what_the_host_cannot_use_is_a_warning(tmp_path: Path, host: dict[str, object], said: str):
+    found = settings(tmp_path, {"Host": host})
+
+    assert said in found.warnings[0]
+    assert (found.port, found.address, found.cors_credentials) == (None, None, False)
+
+
+def test_a_section_that_nobody_reads_is_a_warning(tmp_path: Path):
+    found = settings(tmp_path, {"Value": {"A": "c2VjcmV0"}, "MyKey": "c2VjcmV0"})
+
+    assert found.warnings == (
+        "local.settings.json: Value is not a known setting; did you mean Values?",
+        "local.settings.json: MyKey is not a known setting; settings of the app belong in Values",
+    )
+
+
+def test_another_language_is_a_warning(tmp_path: Path):
+    assert (
+        "runs Python functions only" in settings(tmp_path, {"Values": {"FUNCTIONS_WORKER_RUNTIME": "node"}}).warnings[0]
+    )
+
+
+def test_names_are_compared_without_case(tmp_path: Path):
+    assert settings(tmp_path, {"values": {"A": "x"}, "HOST": {"localhttpport": 1234}}).port == 1234
 
 
 def test_connection_strings_become_variables(tmp_path: Path):

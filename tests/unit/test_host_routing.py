@@ -31,6 +31,11 @@ def values(template: str, path: str) -> dict[str, str] | None:
         ("api/{a}-{b}", "/api/1-2-3", {"a": "1-2", "b": "3"}),
         ("api/{name}.{ext}", "/api/a.b.txt", {"name": "a.b", "ext": "txt"}),
         ("api/f{ext}", "/api/foo", {"ext": "oo"}),
+        ("api/{name}.{ext?}", "/api/a.b.txt", {"name": "a.b", "ext": "txt"}),
+        ("api/{name}.{ext?}", "/api/a", {"name": "a"}),
+        ("api/{year}-{name}.{ext?}", "/api/20-26-a.txt", {"year": "20-26", "name": "a", "ext": "txt"}),
+        ("api/{a=1}/{b=2}", "/api/7", {"a": "7", "b": "2"}),
+        ("{*rest=index}", "/", {"rest": "index"}),
         ("api/{id:int}", "/api/7", {"id": "7"}),
         ("api/{id:int}", "/api/2147483648", None),
         ("api/{id:long}", "/api/2147483648", {"id": "2147483648"}),
@@ -49,6 +54,13 @@ def values(template: str, path: str) -> dict[str, str] | None:
         ("api/{n:int:min(1)?}", "/api/0", None),
         (r"api/{s:regex(^\d{{3}}-\w+$)}", "/api/123-a", {"s": "123-a"}),
         (r"api/{s:regex(^\d{{3}}-\w+$)}", "/api/12-a", None),
+        ("api/{s:regex(^(?<x>a)?b$)?}", "/api/b", {"s": "b"}),
+        ("api/{n:max(5)}", "/api/6", None),
+        ("api/{x:decimal}", "/api/1,000.50", {"x": "1,000.50"}),
+        ("api/{x:float}", "/api/x", None),
+        ("api/{s:required}", "/api/x", {"s": "x"}),
+        ("api/{*path:file}", "/api/a/b.js", {"path": "a/b.js"}),
+        ("api/{*path:nonfile}", "/api/a/b.js", None),
     ],
 )
 def test_a_template_matches_a_path(template: str, path: str, expected: dict[str, str] | None):
@@ -56,7 +68,25 @@ def test_a_template_matches_a_path(template: str, path: str, expected: dict[str,
 
 
 @pytest.mark.parametrize(
-    "template", ["a/{", "a/}", "a//b", "{x}/{x}", "{*rest}/more", "{x?}/more", "{x:nonsense}", "{x:length(a)}", "{}"]
+    "template",
+    [
+        "a/{",
+        "a/}",
+        "a//b",
+        "{x}/{x}",
+        "{*rest}/more",
+        "{x?}/more",
+        "{x:nonsense}",
+        "{x:length(a)}",
+        "{}",
+        "{x?=5}",
+        "{x=5?}",
+        "{*x?}",
+        "{a}{b}",
+        "{x:int(3)}",
+        "{x:regex([)}",
+        "{x:range(1,2,3)}",
+    ],
 )
 def test_a_template_that_breaks_the_rules_is_refused(template: str):
     with pytest.raises(InvalidRouteError):

@@ -28,8 +28,9 @@ ARROWS: dict[str, set[str]] = {
     "perdure.core": {"msgspec"},
     "perdure.engine": {"perdure.core", "msgspec"},
     "perdure.stores": {"perdure.core", "perdure.engine.store", "perdure.engine.crossing", "msgspec"},
-    SDK: {"perdure.core", "azure.functions"},
-    "perdure.host": {*HUB, "perdure.state_folder", SDK, "azure.functions", "starlette", "uvicorn", "uvloop"},
+    SDK: {"perdure.core", "azure.functions", "msgspec"},
+    "perdure.host": {*HUB, "perdure.state_folder", "azure.functions", "starlette", "uvicorn", "uvloop"},
+    "perdure.host.our_sdk": {SDK},
     "perdure.host.host": {"perdure.stores"},
     "perdure.host.http_client": {"httpx2"},
     "perdure.webapi": {*HUB, "starlette"},
@@ -53,6 +54,11 @@ TYPES_ONLY = {"perdure": {"perdure.connection"}, "perdure.errors": {"perdure.cor
 # Imports inside a function: (module, what it imports) → why there.
 LAZY: dict[tuple[str, str], str] = {
     ("perdure.host.http_activity", "perdure.host.http_client"): "the HTTP client is slow to load, and few apps use it",
+    ("perdure.host.notifications", "perdure.host.http_client"): "the HTTP client is slow to load, and few apps use it",
+    ("perdure.host.sdk", "perdure.host.our_sdk"): "with it, azure.durable_functions is perdure's for good",
+    ("perdure.host.sdk", "perdure.host.official_sdk"): "only the SDK that was chosen is loaded",
+    ("perdure.host.keys", "fcntl"): "is on POSIX only",
+    ("perdure.host.keys", "msvcrt"): "is on Windows only",
     ("perdure.stores", "perdure.stores.sqlite"): "a hub in memory works without the sqlite3 module",
     ("perdure.stores.sqlite", "fcntl"): "is on POSIX only",
     ("perdure.stores.sqlite", "msvcrt"): "is on Windows only",

@@ -65,6 +65,27 @@ async def test_suspects_run_one_by_one_and_the_one_begun_least_goes_first():
 
 
 @alone
+async def test_a_suspect_whose_worker_process_died_is_counted_and_makes_room_for_the_next():
+    store, lease = await taken_over()
+    tasks = [a_task("culprit"), a_task("bystander")]
+    for _ in range(3):
+        await store.dispatch(lease, tasks)
+    life = Life(store)
+    await life.recovery.begin(lease, tasks)
+    (first,) = (task for task in tasks if task.activity_id in life.begun)
+    (second,) = (task for task in tasks if task is not first)
+    assert not life.recovery.holds(first)
+    assert life.recovery.holds(second)
+
+    life.recovery.interrupted(first)
+    await life.recovery.begin(lease, [first])
+
+    assert life.begun == [first.activity_id, second.activity_id]
+    assert life.recovery.holds(first)
+    assert await store.dispatches(lease, [first, second]) == [4, 4]
+
+
+@alone
 async def test_the_next_suspect_waits_until_the_result_of_the_last_one_is_durable():
     store, lease = await taken_over()
     tasks = [a_task("one"), a_task("two")]

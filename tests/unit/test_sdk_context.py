@@ -330,8 +330,8 @@ def test_a_handler_called_with_a_context_starts_the_function():
 
 
 @pytest.mark.parametrize("body", ['{"history": []}', func.OrchestrationContext("{}")])
-def test_a_handler_called_by_the_official_host_says_that_it_cannot(body: Any):
-    with pytest.raises(NotImplementedError, match="JSON protocol"):
+def test_a_handler_says_what_the_official_host_should_have_sent(body: Any):
+    with pytest.raises(TypeError, match=r"lacks .*instanceId, isReplaying, parentInstanceId"):
         df.Orchestrator.create(lambda context: None)(body)
 
 

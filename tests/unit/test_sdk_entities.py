@@ -24,7 +24,7 @@ from perdure.core.actions import (
 )
 from perdure.core.codec import payloads
 from perdure.core.cursor import OrchestrationCursor
-from perdure.core.entities import BatchResult, OrchestrationStart, Signal
+from perdure.core.entities import BatchResult, OrchestrationStart, Signal, operation_rules
 from perdure.core.events import (
     EntityLockGranted,
     EntityLockRequested,
@@ -796,3 +796,65 @@ def test_to_lock_nothing_is_refused():
         return "refused"
 
     assert Play(code).result == "refused"
+
+
+# ---------------------------------------------------------------------- operations that raise, not rolled back
+
+
+@pytest.fixture
+def no_rollback():
+    operation_rules.rolls_back = False
+    yield
+    operation_rules.rolls_back = True
+
+
+@pytest.mark.usefixtures("no_rollback")
+def test_without_rollback_an_operation_that_raises_keeps_its_state_and_its_signals():
+    def counter(context: df.DurableEntityContext) -> None:
+        context.set_state(context.get_state(lambda: 0) + 1)
+        context.signal_entity(A, "note")
+        raise ValueError("boom")
+
+    batch = run(counter, "add", "add", state=5)
+
+    assert state(batch) == 7
+    assert [(each.failure is not None, len(each.actions)) for each in batch.results] == [(True, 1), (True, 1)]
+
+
+@pytest.mark.usefixtures("no_rollback")
+@pytest.mark.parametrize("operation", ["add", "add_later"])
+def test_without_rollback_a_class_keeps_its_state(operation: str):
+    class Counter(df.DurableEntity):
+        state: int = 0
+
+        def add(self) -> None:
+            self.state += 1
+            raise ValueError("boom")
+
+        async def add_later(self) -> None:
+            self.state += 1
+            await asyncio.sleep(0)
+            raise ValueError("boom")
+
+    assert state(run(Counter, operation, state=5)) == 6
+
+
+@pytest.mark.usefixtures("no_rollback")
+def test_without_rollback_a_state_that_cannot_be_written_is_not_kept():
+    def counter(context: df.DurableEntityContext) -> None:
+        context.set_state(object())
+        raise ValueError("boom")
+
+    assert state(run(counter, "add", state=5)) == 5
+
+
+def test_a_class_that_raises_while_it_waits_is_rolled_back():
+    class Counter(df.DurableEntity):
+        state: int = 0
+
+        async def add(self) -> None:
+            self.state += 1
+            await asyncio.sleep(0)
+            raise ValueError("boom")
+
+    assert state(run(Counter, "add", state=5)) == 5

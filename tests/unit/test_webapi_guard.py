@@ -1,7 +1,7 @@
 """Who gets past the guard, judged by the head of a request."""
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -28,9 +28,10 @@ def answer(
     query: str = "",
     hosts: frozenset[str] | None = None,
     client: str | None = "127.0.0.1",
+    guard: Guard | None = None,
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """What a client gets for this head: status code, headers, body."""
-    guard = Guard(host_app) if hosts is None else Guard(host_app, hosts=hosts)
+    guard = guard or (Guard(host_app) if hosts is None else Guard(host_app, hosts=hosts))
     scope = {
         "type": "http",
         "method": verb,
@@ -107,6 +108,75 @@ def test_a_name_given_with_a_port_stands_for_that_port_only():
     assert status("GET", STATUS, ("Host", "build-server:7072"), hosts=hosts) == 421
     assert status("GET", STATUS, ("Host", "build-server"), hosts=hosts) == 421
     assert status("GET", STATUS, ("Host", "localhost:1"), hosts=hosts) == 200
+
+
+@pytest.mark.parametrize("host", ["10.0.0.5:7071", "10.0.0.5", "[fe80::1]:80", "[2001:db8::1]", "0.0.0.0:7071"])
+def test_a_host_that_others_reach_is_called_by_any_address_but_only_by_names_that_it_knows(host: str):
+    """A page can only be served under an address by who has it; a name can be made to lead anywhere."""
+    hosts = frozenset({"build-server"})
+
+    assert asked_as(host, hosts, knows_addresses=True).status == 200
+    assert asked_as(host, hosts, knows_addresses=False).status == 421
+    assert asked_as("build-server:7071", hosts, knows_addresses=True).status == 200
+    for name in ("evil.example", "10.0.0.5.nip.io", "0x0a000005", "167772165", "10.0.5", "[fe80::1%25eth0]"):
+        assert asked_as(name, hosts, knows_addresses=True).status == 421
+
+
+class Asked(NamedTuple):
+    """What became of a request: the status code, and scheme and host as the app behind the guard saw them."""
+
+    status: int
+    origin: str | None
+
+
+def asked_as(host: str, hosts: frozenset[str], *headers: tuple[str, str], verb: str = "GET", **options: bool) -> Asked:
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        host = dict(scope["headers"])[b"host"].decode()
+        seen.append(f"{scope['scheme']}://{host}")
+        await host_app(scope, receive, send)
+
+    guard = Guard(app, hosts=hosts, **options)
+    code = answer(verb, STATUS, ("Host", host), *headers, guard=guard)[0]
+    return Asked(code, seen[0] if seen else None)
+
+
+FORWARDED = (("X-Forwarded-Host", "orders.example"), ("X-Forwarded-Proto", "https"))
+
+
+def test_what_a_proxy_was_asked_for_counts_only_if_the_settings_say_so():
+    hosts = frozenset({"localhost"})
+
+    assert asked_as("localhost", hosts, *FORWARDED, trusts_forwarded=True).origin == "https://orders.example"
+    assert asked_as("localhost", hosts, *FORWARDED, trusts_forwarded=False).origin == "http://localhost"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        FORWARDED[:1],
+        FORWARDED[1:],
+        (FORWARDED[0], ("X-Forwarded-Proto", "ftp")),
+        (("X-Forwarded-Host", "a/b"), FORWARDED[1]),
+        (("X-Forwarded-Host", "a, b"), FORWARDED[1]),
+        (("X-Forwarded-Host", ""), FORWARDED[1]),
+    ],
+)
+def test_a_proxy_has_to_tell_both_scheme_and_host(headers: tuple[tuple[str, str], ...]):
+    asked = asked_as("localhost", frozenset({"localhost"}), *headers, trusts_forwarded=True)
+
+    assert asked == Asked(200, "http://localhost")
+
+
+def test_what_a_proxy_tells_opens_no_door_to_other_names_or_pages():
+    hosts = frozenset({"localhost"})
+    page = ("Origin", "https://orders.example")
+
+    assert asked_as("evil.example", hosts, *FORWARDED, trusts_forwarded=True).status == 421
+    assert asked_as("localhost", hosts, *FORWARDED, page, verb="POST", trusts_forwarded=True).status == 200
+    assert asked_as("localhost", hosts, page, verb="POST", trusts_forwarded=True).status == 403
+    assert asked_as("localhost", hosts, *FORWARDED, page, verb="POST", trusts_forwarded=False).status == 403
 
 
 @pytest.mark.parametrize("verb", ["POST", "PUT", "DELETE", "PATCH"])
@@ -211,7 +281,11 @@ def test_the_length_of_the_url_is_limited():
 def test_answers_of_the_management_api_are_not_stored_or_guessed_at():
     for path in (STATUS, "/admin/host/status", RPC):
         _, headers, _ = answer("GET", path, HOST)
-        assert headers[-2:] == [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+        assert headers[-3:] == [
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
+        ]
 
 
 def test_answers_of_functions_keep_their_own_headers():

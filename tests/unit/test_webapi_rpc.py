@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from webapi_kit import BASE, HUB, ORIGIN, RPC_BASE, Api, running_api
 
+from binding_kit import client_binding
 from perdure.webapi.filters import PAGE_SIZE
-from perdure.webapi.links import client_binding
 
 
 @pytest.fixture

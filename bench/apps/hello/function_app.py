@@ -25,6 +25,13 @@ def hello(context: df.DurableOrchestrationContext):
 
 
 @app.orchestration_trigger(context_name="context")
+def nothing(context: df.DurableOrchestrationContext):
+    """End at once."""
+    return "done"
+    yield
+
+
+@app.orchestration_trigger(context_name="context")
 def fan_out(context: df.DurableOrchestrationContext):
     """Many activities at the same time."""
     activity, width = context.get_input()
@@ -86,6 +93,12 @@ def say_hello_sync(city) -> str:
 
 
 @app.activity_trigger(input_name="number")
+def crunch(number) -> int:
+    """Some 20 ms of computing in Python, which one process does one at a time."""
+    return sum(each * each % 7 for each in range(250_000))
+
+
+@app.activity_trigger(input_name="number")
 async def tick(number: int) -> int:
     TICKS.append(time.perf_counter())
     return number
@@ -103,6 +116,20 @@ async def pass_gate(city: str) -> str:
     while not gate.exists():
         await asyncio.sleep(0.1)
     return f"Hello {city}!"
+
+
+@app.route(route="ping", methods=["POST"])
+async def ping(req: func.HttpRequest) -> func.HttpResponse:
+    """What an answer costs that nothing is done for."""
+    return func.HttpResponse("pong")
+
+
+@app.route(route="begin/{name}", methods=["POST"])
+@app.durable_client_input(client_name="client")
+async def begin(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """Start one orchestration, as the documentation's first example does."""
+    instance_id = await client.start_new(req.route_params["name"], None, req.params.get("input"))
+    return client.create_check_status_response(req, instance_id)
 
 
 @app.route(route="start/{name}", methods=["POST"])

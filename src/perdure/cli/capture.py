@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from perdure.cli.terminal import Terminal
 from perdure.host.user_code import Invocation, current_invocation
+from perdure.host.workers import worker_log
 
 _PARTIAL_LINES_MAX = 1000
 
@@ -28,8 +29,9 @@ def captured(terminal: Terminal, *, shows_replays: bool = False) -> Generator[No
         LinesOf(terminal, stderr, "stderr", shows_replays=shows_replays),
     )
     sys.stdout, sys.stderr = lines
-    root = logging.getLogger()
-    root.addHandler(_Handler(terminal, shows_replays))
+    root, handler = logging.getLogger(), _Handler(terminal, shows_replays)
+    root.addHandler(handler)
+    worker_log.addHandler(handler)
     root.setLevel(min(terminal.levels.lowest, logging.WARNING))
     logging.captureWarnings(True)
     try:

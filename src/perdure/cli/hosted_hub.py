@@ -19,7 +19,7 @@ class HostedHub:
     is_running = True
 
     def __init__(self, host: HostNote) -> None:
-        self._api = ManagementApi(host.url, host.hub)
+        self._api = ManagementApi(host.url, host.hub, host.token)
 
     def answers(self) -> bool:
         """Whether the host is there and serves this hub."""

@@ -10,7 +10,7 @@ import click
 from msgspec import Struct
 
 from perdure.errors import AppError
-from perdure.host.host_json import HOST_JSON, read_host_json
+from perdure.host.host_json import HOST_JSON, hub_of
 from perdure.host.local_settings import read_local_settings
 from perdure.state_folder import HostNote, StateFolder, absolute_store_url, store_file
 
@@ -57,7 +57,7 @@ def locate(asked: Path | None, store_url: str | None, hub: str | None) -> HubLoc
     Raises:
         AppError: there is neither an app nor a store to go by, or host.json cannot be read.
     """
-    app = _app_folder(asked, is_needed=store_url is None)
+    app = app_folder(asked, is_needed=store_url is None)
     state = StateFolder(app)
     host = state.running_host()
     if store_url is not None:
@@ -65,14 +65,22 @@ def locate(asked: Path | None, store_url: str | None, hub: str | None) -> HubLoc
         if host is not None and host.store != store_url:
             host = None
     environ = {**read_local_settings(app, os.environ).values, **os.environ}
-    name = read_host_json(app, environ, hub or (host.hub if host is not None else None)).hub
+    name = hub_of(app, environ, hub or (host.hub if host is not None else None))
     if host is not None and host.hub != name:
         host = None
     url = store_url or (host.store if host is not None else None) or state.store_url(name)
     return HubLocation(name, url, store_file(url), host)
 
 
-def _app_folder(asked: Path | None, *, is_needed: bool) -> Path:
+def app_folder(asked: Path | None, *, is_needed: bool = True) -> Path:
+    """The app folder that is meant: `asked`, or the nearest from the current one upwards.
+
+    Args:
+        is_needed: whether not to find one is a mistake; otherwise it is where the search began.
+
+    Raises:
+        AppError: there is none.
+    """
     here = (asked or Path()).absolute()
     for folder in (here,) if asked is not None else (here, *here.parents):
         if (folder / HOST_JSON).exists() or StateFolder(folder).path.exists():

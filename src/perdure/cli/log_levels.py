@@ -63,8 +63,14 @@ class LogLevels:
         return level
 
     def _found(self, category: str) -> int:
-        fitting = [each for each in self._levels if category == each or category.startswith(f"{each}.")]
+        fitting = [each for each in self._levels if _matches(each, category)]
         return self._levels[max(fitting, key=len, default="default")]
+
+
+def _matches(rule: str, category: str) -> bool:
+    """Rules are beginnings of categories, whole words or not, with at most one `*` that stands for anything."""
+    prefix, _, suffix = rule.partition("*")
+    return category.startswith(prefix) and category.endswith(suffix)
 
 
 def level_name(level: int) -> str:

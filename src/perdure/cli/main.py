@@ -20,6 +20,7 @@ from perdure.errors import PerdureError
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "start": ("perdure.cli.start", "start", "Run the app in this folder (the default command)."),
     "instances": ("perdure.cli.instances", "instances", "List, show and steer orchestration instances."),
+    "keys": ("perdure.cli.keys", "keys", "Show and renew the keys that callers have to show."),
     "hub": ("perdure.cli.hub", "hub", "Look after a task hub as a whole."),
 }
 

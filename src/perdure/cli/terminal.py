@@ -34,11 +34,13 @@ class Terminal:
         out: where lines go.
         as_json: one JSON object per line instead of text for people.
         levels: what is shown.
+        shows_payloads: whether the lines about instances have inputs and outputs.
     """
 
-    def __init__(self, out: IO[str], *, as_json: bool, levels: LogLevels) -> None:
+    def __init__(self, out: IO[str], *, as_json: bool, levels: LogLevels, shows_payloads: bool = False) -> None:
         self.as_json = as_json
         self.levels = levels
+        self._shows_payloads = shows_payloads
         self._writer = LineWriter(out)
 
     def note(self, message: str) -> None:
@@ -83,6 +85,9 @@ class Terminal:
             lasted = _duration(seconds)
         if detail:
             facts["error"] = detail
+        payload = (instance.output if instance.status.is_terminal else instance.input) if self._shows_payloads else None
+        if payload is not None and not is_failed:
+            facts["output" if instance.status.is_terminal else "input"] = detail = payload
         if advice is not None:
             facts["advice"] = advice
         columns = f"{_column(instance.name)}  {_short_id(instance.instance_id)}  {word:<10} {lasted:>9}"

@@ -406,16 +406,21 @@ class OrchestrationCursor:
         task = self._tasks.pop(task_id, None)
         if task is None or self.is_done:
             return
+        error = self._raised_by(task, failure)
+        if error is not None:  # the history is legal, so the task is of a kind that can fail
+            self._settle(task, TaskState.FAILED, error)
+
+    def _raised_by(self, task: AtomicTask, failure: FailureDetails) -> TaskFailedError | None:
+        """What the code gets raised for a task that failed."""
         match task:
             case ActivityCall():
-                error = activity_failed(task.name, failure)
+                return activity_failed(task.name, failure)
             case SubOrchestrationCall():
-                error = child_failed(task.name, failure)
+                return child_failed(task.name, failure)
             case EntityCall():
-                error = EntityOperationFailedError(task.instance_id, task.operation, failure)
+                return EntityOperationFailedError(task.instance_id, task.operation, failure)
             case _:
-                return  # the history is legal, so this is no other kind
-        self._settle(task, TaskState.FAILED, error)
+                return None
 
     def _event_raised(self, event: EventRaised) -> None:
         name = event.name.casefold()
@@ -460,6 +465,7 @@ class OrchestrationCursor:
         if not unread:
             del self._unread[name]
         self._settled += 1
+        waiter.is_played = self.is_replaying
         waiter.settle(*self._decoded(waiter, event.input), self._settled)
 
     def _decoded(self, task: AtomicTask, text: str | None) -> tuple[TaskState, Any]:
@@ -472,6 +478,7 @@ class OrchestrationCursor:
 
     def _settle(self, task: Task, state: TaskState, result: Any) -> None:
         self._settled += 1
+        task.is_played = self.is_replaying
         task.settle(state, result, self._settled)
         waiting_for = self._waiting_for
         if waiting_for is not None and waiting_for.is_completed and not self.is_done:

@@ -21,8 +21,19 @@ from perdure.core.tasks import Task, TimerTask
 HTTP_ACTIVITY: Final = "BuiltIn::HttpActivity"
 """The name that the official extension has for it, in histories and in error texts."""
 
-# What proves to an origin who is asking, and what is only right there.
-_FOR_THE_ORIGIN: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-functions-key", "host"})
+# What may be said to any origin. Everything else may prove to one who is asking: keys have headers of many names.
+_FOR_ALL: Final = frozenset(
+    {
+        "accept",
+        "accept-charset",
+        "accept-encoding",
+        "accept-language",
+        "content-encoding",
+        "content-type",
+        "idempotency-key",
+        "user-agent",
+    }
+)
 # What describes a body, which a request without one does not have.
 _FOR_THE_BODY: Final = frozenset({"content-encoding", "content-length", "content-type", "transfer-encoding"})
 _PORTS: Final = {"http": 80, "https": 443}
@@ -64,14 +75,16 @@ class HttpRequest(Struct, frozen=True, rename="camel"):
             uri: may be relative.
 
         Raises:
-            ValueError: it is no address.
+            ValueError: it is no address, or one without TLS where this one has it.
         """
         target = urljoin(self.uri, uri)
+        if origin(self.uri)[0] == "https" and origin(target)[0] == "http":
+            raise ValueError("an address with https led to one with http, which anybody on the way could read")
         is_at_home = origin(target) == origin(self.uri)
         content = self.content if method == self.method else None
         headers = self.headers
         if not is_at_home:
-            headers = _without(headers, _FOR_THE_ORIGIN)
+            headers = {name: value for name, value in headers.items() if name.casefold() in _FOR_ALL}
         if content is None:
             headers = _without(headers, _FOR_THE_BODY)
         return HttpRequest(method, target, content, headers, self.token_source if is_at_home else None)

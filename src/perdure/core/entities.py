@@ -50,8 +50,23 @@ class OrchestrationStart(Struct, frozen=True, gc=False):
 EntityAction = Signal | OrchestrationStart
 
 
+class OperationRules:
+    """How operations run in this process.
+
+    Attributes:
+        rolls_back: one that raises changes nothing and sends nothing.
+    """
+
+    def __init__(self) -> None:
+        self.rolls_back = True
+
+
+operation_rules = OperationRules()
+"""The host sets it from host.json before it runs anything."""
+
+
 class OperationResult(Struct, frozen=True, gc=False):
-    """What one operation came to: its result as JSON text, or its failure, and then it has decided nothing."""
+    """What one operation came to: its result as JSON text, or its failure, and what it decided."""
 
     result: str | None = None
     failure: FailureDetails | None = None

@@ -133,7 +133,7 @@ def _details(error: BaseException, depth: int, is_non_retriable: bool) -> Failur
     return FailureDetails(
         error_type=qualified_name(type(error)),
         message=text_of(error),
-        stack_trace="".join(traceback.format_tb(_users_part(error.__traceback__))) or None,
+        stack_trace=_writable("".join(traceback.format_tb(_users_part(error.__traceback__)))) or None,
         inner=_details(cause, depth - 1, False) if cause is not None and depth > 1 else None,
         is_non_retriable=is_non_retriable,
         bases=tuple(qualified_name(each) for each in type(error).__mro__[1:] if _is_telling(each)),
@@ -155,9 +155,14 @@ def _users_part(trace: TracebackType | None) -> TracebackType | None:
 def text_of(error: BaseException) -> str:
     """The exception's text, even when its own `__str__` raises."""
     try:
-        return str(error)
+        return _writable(str(error))
     except Exception as unprintable:  # user code: an exception class whose __str__ is broken must still fail its task
         return f"<{type(error).__name__} whose text cannot be printed: {type(unprintable).__name__}>"
+
+
+def _writable(text: str) -> str:
+    r"""The text with `\udce9` spelt out for half of a surrogate pair, as in the name of a file that is no UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def details_json(details: FailureDetails) -> str:

@@ -252,6 +252,24 @@ class Start(Struct, frozen=True):
     message: Message | None = None
 
 
+class ScheduleStatus(Struct, frozen=True):
+    """Where the schedule of a timer function stands.
+
+    Attributes:
+        name: the function's.
+        schedule: the expression that `next` was computed from; with another one, `next` means nothing.
+        last: when the function ran last, or None if it never did.
+        next: when it is to run next. If that is past, nobody was there to run it.
+        updated_at: when this was stored.
+    """
+
+    name: str
+    schedule: str
+    last: datetime | None
+    next: datetime
+    updated_at: datetime
+
+
 class InstanceQuery(Struct, frozen=True):
     """Which instances to list: all given conditions hold. Times are inclusive; pages are in order of creation.
 

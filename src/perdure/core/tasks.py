@@ -20,6 +20,16 @@ from perdure.core.actions import (
     ScheduleTask,
 )
 from perdure.core.conversion import ExpectedType
+from perdure.core.wire_actions import (
+    WireAction,
+    call_activity,
+    call_entity,
+    call_sub_orchestrator,
+    create_timer,
+    wait_for_external_event,
+    when_all,
+    when_any,
+)
 
 
 class Listener(Protocol):
@@ -58,9 +68,10 @@ class Task:
         state: running, succeeded or failed.
         result: the value of a task that succeeded, the exception of one that failed, None before.
         settled_at: how many tasks of this execution settled before; None while running.
+        is_played: it settled while the code only caught up with what had already happened.
     """
 
-    __slots__ = ("id", "is_scheduled", "result", "settled_at", "state", "waiting")
+    __slots__ = ("id", "is_played", "is_scheduled", "result", "settled_at", "state", "waiting")
 
     def __init__(self) -> None:
         self.id: int | None = None
@@ -68,12 +79,23 @@ class Task:
         self.state = TaskState.RUNNING
         self.result: Any = None
         self.settled_at: int | None = None
+        self.is_played = False
         self.waiting: list[TaskAll | TaskAny | Routine] = []
 
     @property
     def is_completed(self) -> bool:
         """The task succeeded or failed."""
         return self.state is not TaskState.RUNNING
+
+    @property
+    def parent(self) -> Task | None:
+        """The task, made of others, that waits for this one; None if there is none, and once this has ended."""
+        return self.waiting[-1] if self.waiting else None
+
+    @property
+    def action_repr(self) -> WireAction | None:
+        """What the task is in the protocol of the official host; None if it is nothing there by itself."""
+        return None
 
     def is_part_of(self, root: Task) -> bool:
         """This is `root`, or `root` is made of it and still open."""
@@ -94,7 +116,7 @@ class Task:
         for task, reached, value in settled:  # grows while it runs
             if task.state is not TaskState.RUNNING:
                 continue
-            task.state, task.result, task.settled_at = reached, value, order
+            task.state, task.result, task.settled_at, task.is_played = reached, value, order, self.is_played
             for composite in task.waiting:
                 decision = composite.child_settled(task)
                 if decision is not None:
@@ -129,6 +151,10 @@ class ActivityCall(AtomicTask):
     def to_action(self, event_id: int) -> OrchestratorAction:
         return ScheduleTask(event_id, self.name, self.input)
 
+    @property
+    def action_repr(self) -> WireAction:
+        return call_activity(self.name, self.input)
+
 
 class SubOrchestrationCall(AtomicTask):
     """A call of a child orchestration; `input` is JSON text."""
@@ -154,6 +180,10 @@ class SubOrchestrationCall(AtomicTask):
     def to_action(self, event_id: int) -> OrchestratorAction:
         return CreateSubOrchestration(event_id, self.name, self.input, self.instance_id, self.version, self.tags)
 
+    @property
+    def action_repr(self) -> WireAction:
+        return call_sub_orchestrator(self.name, self.input, self.instance_id, self.version)
+
 
 class EntityCall(AtomicTask):
     """A call of an operation of an entity; `input` is JSON text."""
@@ -168,6 +198,10 @@ class EntityCall(AtomicTask):
 
     def to_action(self, event_id: int) -> OrchestratorAction:
         return CallEntity(event_id, self.instance_id, self.operation, self.input)
+
+    @property
+    def action_repr(self) -> WireAction:
+        return call_entity(self.instance_id, self.operation, self.input)
 
 
 class LockTask(AtomicTask):
@@ -196,6 +230,10 @@ class TimerTask(AtomicTask):
 
     def to_action(self, event_id: int) -> OrchestratorAction:
         return CreateTimer(event_id, self.fire_at)
+
+    @property
+    def action_repr(self) -> WireAction:
+        return create_timer(self.fire_at, self.is_cancelled)
 
     def cancel(self) -> None:
         """Give the timer up; cancelling twice does nothing.
@@ -236,6 +274,10 @@ class EventTask(AtomicTask):
         if not self.is_cancelled:
             self.is_cancelled = True
             self.cursor.wait_cancelled(self)
+
+    @property
+    def action_repr(self) -> WireAction:
+        return wait_for_external_event(self.name)
 
     @property
     def is_completed(self) -> bool:
@@ -295,6 +337,10 @@ class TaskAll(CompoundTask):
         self.open -= 1
         return None if self.open else (TaskState.SUCCEEDED, [each.result for each in self.children])
 
+    @property
+    def action_repr(self) -> WireAction:
+        return when_all(_actions(self.children))
+
 
 class TaskAny(CompoundTask):
     """Succeeds with the child that settles first, whether that succeeded or failed."""
@@ -314,6 +360,10 @@ class TaskAny(CompoundTask):
     def child_settled(self, child: Task) -> tuple[TaskState, Any] | None:
         """What this composite becomes now that `child` has settled."""
         return TaskState.SUCCEEDED, child
+
+    @property
+    def action_repr(self) -> WireAction:
+        return when_any(_actions(self.children))
 
 
 class Routine(Task):
@@ -356,6 +406,12 @@ class Routine(Task):
                 task.waiting.append(self)
                 return None
             value, error = (None, task.result) if task.state is TaskState.FAILED else (task.result, None)
+
+
+def _actions(children: Iterable[Task]) -> Iterable[WireAction]:
+    """What those of the children are that have not been waited for yet."""
+    actions = (child.action_repr for child in children if not child.is_scheduled)
+    return (each for each in actions if each is not None)
 
 
 def _first_settled(tasks: Iterable[Task]) -> Task | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -36,7 +36,9 @@ from perdure.core.records import (
     StartPolicy,
     is_entity_id,
 )
+from perdure.engine.clock import Clock
 from perdure.engine.crossing import Crossing
+from perdure.engine.executor import FunctionNames
 from perdure.engine.requests import (
     Count,
     Create,
@@ -50,6 +52,7 @@ from perdure.engine.requests import (
     Unwatch,
     Watch,
 )
+from perdure.engine.settings import Settings
 from perdure.errors import (
     HostStoppedError,
     InstanceExistsError,
@@ -61,9 +64,6 @@ from perdure.errors import (
     UnknownFunctionError,
 )
 
-if TYPE_CHECKING:
-    from perdure.engine.engine import Engine
-
 # Instances named in one question to the store, and removed in one transaction: others get their turn in between.
 PAGE_SIZE = 500
 
@@ -71,6 +71,36 @@ SteeringEvent = EventRaised | ExecutionTerminated | ExecutionSuspended | Executi
 
 # Seconds between looks at an instance that is being rewound: mostly one or two are enough.
 REWIND_LOOKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class Answerer(Protocol):
+    """Whoever answers a client: the engine, or what passes requests on to one in another process."""
+
+    new_id: Callable[[], str]
+
+    @property
+    def clock(self) -> Clock:
+        """The time that messages are sent at."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """What the engine was told."""
+        ...
+
+    @property
+    def runs_code(self) -> bool:
+        """Names of functions can be checked."""
+        ...
+
+    @property
+    def functions(self) -> FunctionNames:
+        """What can be run there."""
+        ...
+
+    def submit(self, request: Request) -> None:
+        """Ask for an operation, from any thread; its reply may come on any."""
+        ...
 
 
 class TaskHubClient:
@@ -93,7 +123,7 @@ class TaskHubClient:
         TypeError, ValueError: a text is none, or holds half of a surrogate pair.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Answerer) -> None:
         self._engine = engine
         self._crossings: dict[asyncio.AbstractEventLoop, Crossing[tuple[asyncio.Future[Any], Any]]] = {}
         self._crossings_lock = threading.Lock()  # sync functions call from many threads, each with a loop of its own

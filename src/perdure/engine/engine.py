@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from perdure.core.records import (
     Checkpoint,
     CommitOutcome,
     Instance,
+    InstanceQuery,
     Lease,
     Message,
     is_entity_id,
@@ -41,6 +42,7 @@ from perdure.engine.executor import (
     EntityRequest,
     Executor,
     FunctionNames,
+    Interrupted,
     OrchestratorRequest,
     RewindResult,
 )
@@ -48,6 +50,7 @@ from perdure.engine.ids import new_id
 from perdure.engine.partition import Partition, Released, Session, WorkItem
 from perdure.engine.recovery import Recovery
 from perdure.engine.requests import Request
+from perdure.engine.schedules import ScheduledFunction, Schedules
 from perdure.engine.settings import Settings
 from perdure.engine.store import Store
 from perdure.engine.telemetry import Counters
@@ -75,6 +78,7 @@ class Engine:
         executor: who runs user code; None for an engine that holds no partitions.
         observe: called on this engine's thread with each committed row that began an instance's life or ended it.
         new_id: makes ids that nobody else makes.
+        scheduled: functions that time starts.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Engine:
         settings: Settings | None = None,
         observe: Observe | None = None,
         new_id: Callable[[], str] = new_id,
+        scheduled: Sequence[ScheduledFunction] = (),
     ) -> None:
         self.clock: Clock = clock or SystemClock()
         self.new_id = new_id
@@ -104,6 +109,7 @@ class Engine:
             store, self._settings, self._start_activities, self._activity_finished, self._is_settled
         )
         self._clients = Clients(store, self.clock, self, self._watches)
+        self.schedules = Schedules(scheduled, store, self.clock, self, self._settings)
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests: Crossing[Request] | None = None
         self._results: Crossing[tuple[ActivityTask, ActivityResult]] | None = None
@@ -156,6 +162,8 @@ class Engine:
                     group.create_task(self._receive_mail())
                     group.create_task(self._run_work())
                     group.create_task(self._commit())
+                    if self.schedules:
+                        group.create_task(self._run_schedules())
         finally:
             self._end()
 
@@ -173,7 +181,7 @@ class Engine:
             return
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                await self._executor.drain(timeout.total_seconds())
+                await asyncio.gather(self._executor.drain(timeout.total_seconds()), self.schedules.drain())
                 await asyncio.sleep(0)  # the last results have crossed over by the next turn of the loop
                 self._running.clear()
                 while not self._idle():
@@ -488,7 +496,7 @@ class Engine:
         if partition.lease.is_takeover and not partition.is_dropped:
             await self._recovery.begin(partition.lease, [task for task in lost if not self._is_running(task)])
         else:
-            self._start_activities(lost)
+            self._start_activities([task for task in lost if not self._recovery.holds(task)])
         return past
 
     def _run_episode(
@@ -699,12 +707,15 @@ class Engine:
 
     def _committed(self, partition: Partition, outcome: CommitOutcome, holders: Mapping[int, Partition]) -> None:
         if partition.lease.partition in outcome.lost:
-            self.counters.lost += 1
-            log.warning("lease lost", extra={"partition": partition.lease.partition, "epoch": partition.lease.epoch})
-            self._drop(partition)
-            self._lease_now.set()
+            self._lose(partition)
             return
         self._release(partition, partition.committed(outcome), holders)
+
+    def _lose(self, partition: Partition) -> None:
+        self.counters.lost += 1
+        log.warning("lease lost", extra={"partition": partition.lease.partition, "epoch": partition.lease.epoch})
+        self._drop(partition)
+        self._lease_now.set()
 
     def _release(self, partition: Partition, released: Released, holders: Mapping[int, Partition]) -> None:
         """The outbox rule: only here do effects of checkpoints leave."""
@@ -729,6 +740,31 @@ class Engine:
         log.warning("partition dropped", extra={"partition": partition.lease.partition, "reason": str(error)})
         self._drop(partition)
         self._lease_now.set()
+
+    # ------------------------------------------------------------------ schedules
+
+    async def _run_schedules(self) -> None:
+        await self._is_ready.wait()
+        await self.schedules.run()
+
+    def held_lease(self, partition: int) -> Lease | None:
+        """The lease of a partition whose work is done here, as far as this host knows."""
+        held = self._partitions.get(partition)
+        return held.lease if held is not None and held.is_open else None
+
+    async def confirm(self, lease: Lease) -> bool:
+        """Whether the store knows this host as the holder: an empty batch is refused as any other is.
+
+        Raises:
+            StoreUnavailableError: the store could not say.
+        """
+        outcome = await self._store.commit([Batch(lease, ())])
+        if lease.partition not in outcome.lost:
+            return True
+        partition = self._partitions.get(lease.partition)
+        if partition is not None and partition.lease is lease:
+            self._lose(partition)
+        return False
 
     # ------------------------------------------------------------------ activities
 
@@ -756,8 +792,13 @@ class Engine:
 
     def _activities_finished(self, results: Sequence[tuple[ActivityTask, ActivityResult]]) -> None:
         now = self.clock.now()
+        interrupted: list[ActivityTask] = []
         for task, result in results:
             self._running.discard(task.activity_id)
+            if isinstance(result, Interrupted):
+                self._recovery.interrupted(task)
+                interrupted.append(task)
+                continue
             self._recovery.ended(task)
             partition = self.partition_of(task.instance_id)
             if partition is None:
@@ -770,7 +811,30 @@ class Engine:
             partition.activity_finished(
                 Message(task.activity_id, task.instance_id, task.execution_id, event, is_stored=False)
             )
+        if interrupted and not self._is_draining:
+            self._spawn(self._begin_again(interrupted))
         self.signal()
+
+    async def _begin_again(self, tasks: Sequence[ActivityTask]) -> None:
+        """Begin activities anew whose process has died, unless nobody waits for them any longer."""
+        for partition in list(self._partitions.values()):
+            of_partition = [task for task in tasks if self.partition_of(task.instance_id) is partition]
+            try:
+                executions = await self._executions(partition, {task.instance_id for task in of_partition})
+                awaited = [task for task in of_partition if executions.get(task.instance_id) == task.execution_id]
+                await self._recovery.begin(partition.lease, awaited)
+            except StoreUnavailableError as error:
+                self._fail(partition, error)
+
+    async def _executions(self, partition: Partition, instance_ids: Set[str]) -> dict[str, str]:
+        """The executions of these instances that have not ended; looked up where the instance is not in memory."""
+        sessions = [partition.sessions[each] for each in instance_ids if each in partition.sessions]
+        instances = [each.instance for each in sessions]
+        absent = tuple(instance_ids - {each.instance_id for each in instances})
+        if absent:
+            page = await self._store.query(InstanceQuery(instance_ids=absent, limit=len(absent)))
+            instances += page.instances
+        return {each.instance_id: each.execution_id for each in instances if not each.status.is_terminal}
 
     async def _next_suspect(self) -> None:
         try:

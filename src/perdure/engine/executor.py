@@ -86,7 +86,11 @@ class Failed(Struct, frozen=True, gc=False):
     failure: FailureDetails
 
 
-ActivityResult = Completed | Failed
+class Interrupted(Struct, frozen=True, gc=False):
+    """The process that ran the activity died before it ended; what it has done by then, nobody knows."""
+
+
+ActivityResult = Completed | Failed | Interrupted
 ActivityFinished = Callable[[ActivityTask, ActivityResult], None]
 
 

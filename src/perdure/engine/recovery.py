@@ -1,13 +1,14 @@
-"""Activities that a crash interrupted, one of which may have caused it.
+"""Activities that a crash interrupted, of the host or of one of its worker processes; one of them may have caused it.
 
 Rule 1: whatever is begun again is counted first, durably; so an activity that kills its host uses its dispatches up.
 Rule 2: what has been begun often runs while nothing else of its kind does: only the culprit is counted on. Of such, the
-one begun least goes first: where hosts die young, each gets its turn, and none is counted out for being the first.
+one begun least goes first: where processes die young, each gets its turn, and none is counted out for being the first.
 Rule 3: the next begins when what came of the one before it is durable; a crash takes back nothing but its own.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from perdure.core.failures import FailureDetails
@@ -15,6 +16,8 @@ from perdure.core.records import ActivityTask, Lease
 from perdure.engine.executor import ActivityResult, Failed
 from perdure.engine.settings import Settings
 from perdure.engine.store import PartitionStore
+
+log = logging.getLogger("perdure.engine")
 
 
 class Recovery:
@@ -44,7 +47,7 @@ class Recovery:
         self._ended: ActivityTask | None = None
 
     async def begin(self, lease: Lease, tasks: Sequence[ActivityTask]) -> None:
-        """Begin activities anew that the last holder of a partition may have been running when it died.
+        """Begin activities anew that a process which has died may have been running.
 
         Raises:
             StoreUnavailableError: they could not be counted, and are not begun.
@@ -78,7 +81,20 @@ class Recovery:
                 self._start([task])
                 return
             self._running = None
+            log.warning(
+                "activity is not begun again: whatever process runs it dies",
+                extra={"function": task.name, "instance_id": task.instance_id, "begun": self._settings.dispatches_max},
+            )
             self._finish(task, Failed(_poison(task, self._settings.dispatches_max)))
+
+    def interrupted(self, task: ActivityTask) -> None:
+        """The process that ran an activity, a suspect perhaps, has died: `begin` counts it and begins it anew."""
+        if task.activity_id == self._running:
+            self._running = self._ended = None
+
+    def holds(self, task: ActivityTask) -> bool:
+        """The activity is a suspect that waits for its turn."""
+        return any(task.activity_id == each.activity_id for *_, each in self._suspects)
 
     def ended(self, task: ActivityTask) -> None:
         """An activity has ended, a suspect perhaps."""
@@ -99,7 +115,7 @@ class Recovery:
 def _poison(task: ActivityTask, dispatches: int) -> FailureDetails:
     return FailureDetails(
         "PoisonMessage",
-        f"Activity '{task.name}' was begun {dispatches} times, and each time its host died before it ended. It is not "
-        "begun again: find out what it does to the process (memory, native code, os._exit).",
+        f"Activity '{task.name}' was begun {dispatches} times, and each time the process died before it ended. It is "
+        "not begun again: find out what it does to the process (memory, native code, os._exit).",
         is_non_retriable=True,
     )

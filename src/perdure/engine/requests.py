@@ -10,7 +10,7 @@ from msgspec import Struct
 from perdure.core.records import EntityQuery, InstanceQuery, Message, Start
 
 
-class Create(Struct, frozen=True):
+class Create(Struct, frozen=True, tag=True):
     """Create an instance. Reply: None, or the instance in the way.
 
     `may_repeat`: the caller names the request, so this can be another attempt of one that has taken effect.
@@ -20,44 +20,44 @@ class Create(Struct, frozen=True):
     may_repeat: bool = False
 
 
-class Send(Struct, frozen=True):
+class Send(Struct, frozen=True, tag=True):
     """Send a message. Reply: its target's status, or None. `may_repeat` as for `Create`."""
 
     message: Message
     may_repeat: bool = False
 
 
-class Query(Struct, frozen=True):
+class Query(Struct, frozen=True, tag=True):
     """List instances. Reply: a page."""
 
     query: InstanceQuery
 
 
-class Count(Struct, frozen=True):
+class Count(Struct, frozen=True, tag=True):
     """Count instances. Reply: how many there are in each status."""
 
     query: InstanceQuery
 
 
-class Entities(Struct, frozen=True):
+class Entities(Struct, frozen=True, tag=True):
     """List entities. Reply: a page."""
 
     query: EntityQuery
 
 
-class Purge(Struct, frozen=True):
+class Purge(Struct, frozen=True, tag=True):
     """Remove those of these instances that have ended. Reply: their ids."""
 
     instance_ids: tuple[str, ...]
 
 
-class History(Struct, frozen=True):
+class History(Struct, frozen=True, tag=True):
     """Read an instance's checkpoints. Reply: history rows."""
 
     instance_id: str
 
 
-class Watch(Struct, frozen=True):
+class Watch(Struct, frozen=True, tag=True):
     """Wait for an instance to end. Reply: the instance, or None if there is none."""
 
     instance_id: str
@@ -69,7 +69,8 @@ class Unwatch(Struct, frozen=True):
     watch: Request
 
 
-Operation = Create | Send | Query | Count | Entities | Purge | History | Watch | Unwatch
+Question = Create | Send | Query | Count | Entities | Purge | History | Watch
+Operation = Question | Unwatch
 
 
 class Request(Struct, frozen=True, eq=False):

@@ -25,6 +25,8 @@ The contract; `tests/conformance` quotes these sentences as its test names.
    have ended and of no others.
    Entities are rows without history; nothing waits for their creation.
 9. A payload of any size goes in and comes out unchanged; a large input is not written again with every checkpoint.
+10. `save_schedule` replaces what was stored under that name; by a lease whose epoch is not current it stores nothing,
+   and says so.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ from perdure.core.records import (
     MailPage,
     Message,
     RuntimeStatus,
+    ScheduleStatus,
     Start,
     StoredInstance,
 )
@@ -101,6 +104,14 @@ class PartitionStore(Protocol):
         """Snapshots of those instances that exist."""
         ...
 
+    async def save_schedule(self, lease: Lease, status: ScheduleStatus) -> bool:
+        """Store where the schedule of a timer function stands; False if the lease is lost.
+
+        Raises:
+            StoreUnavailableError: whether it was stored is not known.
+        """
+        ...
+
 
 class InstanceStore(Protocol):
     """What clients do."""
@@ -131,6 +142,10 @@ class InstanceStore(Protocol):
 
     async def purge(self, instance_ids: Collection[str], now: datetime) -> frozenset[str]:
         """Remove those of these that have ended or are entities, with all that is kept of them; returns their ids."""
+        ...
+
+    async def schedules(self) -> Sequence[ScheduleStatus]:
+        """Where the schedules of timer functions stand, in order of name."""
         ...
 
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:

@@ -6,13 +6,14 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from perdure.engine.client import TaskHubClient
 from perdure.engine.clock import Clock
 from perdure.engine.engine import Engine, Observe
 from perdure.engine.executor import Executor
+from perdure.engine.schedules import ScheduledFunction
 from perdure.engine.settings import Settings
 from perdure.engine.store import Store
 
@@ -32,6 +33,7 @@ class EngineThread:
     User code that blocks the host's own loop, or HTTP requests in masses, do not hold up leases and commits here.
 
     Args:
+        scheduled: functions that time starts.
         stopped: called on the engine's thread if the engine ends by itself, which only a defect can make it do.
     """
 
@@ -43,10 +45,11 @@ class EngineThread:
         settings: Settings | None = None,
         observe: Observe | None = None,
         stopped: Callable[[BaseException], None] | None = None,
+        scheduled: Sequence[ScheduledFunction] = (),
     ) -> None:
         self._stopped = stopped
         self.store = store
-        self.engine = Engine(store, executor, clock=clock, settings=settings, observe=observe)
+        self.engine = Engine(store, executor, clock=clock, settings=settings, observe=observe, scheduled=scheduled)
         self.client = TaskHubClient(self.engine)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="perdure-engine", daemon=True)

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from azure.durable_functions.client import DurableOrchestrationClient
 from msgspec import Struct
 
 from perdure.core.cursor import OrchestrationCursor
-from perdure.host.app_folder import imported, script_of
-from perdure.host.app_object import app_object, functions_of, unregistered_warnings
-from perdure.host.functions import FunctionIndex, HttpFunction, Listing, disabled_by, resolved_by
+from perdure.host.app_folder import imported, no_script, script_of
+from perdure.host.app_object import app_object, declarations_of, unregistered_warnings
+from perdure.host.function_folder import classic_functions, function_folders
+from perdure.host.functions import Declaration, FunctionIndex, HttpFunction, Listing, Unloaded, disabled_by, resolved_by
 from perdure.host.invoke import Activity, EntityRunner
 from perdure.host.payload_classes import allow_payload_classes
+from perdure.host.sdk import Sdk
+from perdure.host.timer_schedule import time_zone
+from perdure.host.timer_trigger import TimerFunction
 
 
 class LoadedApp(Struct, frozen=True):
-    """A function app, ready to run. Names are those registered; `listings` has every function there is."""
+    """A function app, ready to run. Names are those registered; `listings` and `declared` have every function."""
 
     folder: Path
-    script: str
     orchestrators: Mapping[str, Callable[[OrchestrationCursor], Any]]
     activities: Mapping[str, Activity]
     entities: Mapping[str, EntityRunner]
     http: Sequence[HttpFunction]
+    timers: Sequence[TimerFunction]
     listings: Sequence[Listing]
+    declared: Sequence[Declaration | Unloaded]
     warnings: Sequence[str]
 
 
@@ -36,7 +41,8 @@ def load_app(
     route_prefix: str,
     only: Sequence[str] | None,
     hub: str,
-    client: Callable[[], DurableOrchestrationClient],
+    sdk: Sdk,
+    client: Callable[[Callable[..., Any], bool], Any],
 ) -> LoadedApp:
     """Import the app in `folder` and collect its functions. The caller has made `folder` the current directory.
 
@@ -44,25 +50,55 @@ def load_app(
         route_prefix: what stands before the routes, without slashes.
         only: names of the only functions to run, or None for all.
         hub: the task hub's name.
-        client: makes the durable client of an activity, while the host runs.
+        sdk: runs its durable functions.
+        client: what an activity gets for a client binding while the host runs, and whether it wants that as text.
 
     Raises:
         AppError: the app cannot be run.
     """
-    script = script_of(folder, environ)
-    module = imported(folder, script)
-    app = app_object(module, script, folder)
-    index = FunctionIndex(folder, route_prefix, disabled_by(environ, only), hub, resolved_by(environ), client)
-    for each in functions_of(app, module, script, folder):
-        index.add(each)
+    script, folders = script_of(folder, environ), function_folders(folder)
+    disabled = disabled_by(environ, only)
+    index = FunctionIndex(
+        folder, route_prefix, disabled, hub, resolved_by(environ), sdk, client, partial(time_zone, environ)
+    )
+    if script is not None:
+        warnings = _add_decorated(index, folder, script, sdk)
+        if folders:
+            names = ", ".join(each.name for each in folders)
+            warnings.append(
+                f"Detected mixed function app: {script} is there, so folders with function.json are ignored: {names}"
+            )
+    elif folders:
+        _add_classic(index, classic_functions(folder, environ, disabled))
+        warnings = []
+    else:
+        raise no_script(folder, environ)
     allow_payload_classes(folder, index.users_functions)
     return LoadedApp(
         folder=folder,
-        script=script,
         orchestrators=index.orchestrators,
         activities=index.activities,
         entities=index.entities,
         http=index.http,
+        timers=index.timers,
         listings=index.listings,
-        warnings=[*index.warnings, *unregistered_warnings(app, folder)],
+        declared=index.declared,
+        warnings=[*index.warnings, *warnings],
     )
+
+
+def _add_decorated(index: FunctionIndex, folder: Path, script: str, sdk: Sdk) -> list[str]:
+    """Add what the decorators of `script` declare; returns what should not stay as it is."""
+    module = imported(folder, script)
+    app = app_object(module, script, folder, sdk.default_blueprint)
+    for each in declarations_of(app, module, script, folder):
+        index.add(each)
+    return unregistered_warnings(app, folder)
+
+
+def _add_classic(index: FunctionIndex, functions: Sequence[Declaration | Unloaded]) -> None:
+    for each in functions:
+        if isinstance(each, Declaration):
+            index.add(each)
+        else:
+            index.add_unloaded(each)

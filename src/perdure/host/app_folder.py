@@ -52,29 +52,27 @@ def find_app_folder(asked: Path | None, environ: Mapping[str, str]) -> Path:
     raise AppError("DF101", "No Function app here", f"Looked for {HOST_JSON} and {script} in  {where}{found}.", *run)
 
 
-def script_of(folder: Path, environ: Mapping[str, str]) -> str:
-    """The name of the app's script in its folder.
+def script_of(folder: Path, environ: Mapping[str, str]) -> str | None:
+    """The name of the app's script in its folder, or None if there is none.
 
     Raises:
-        AppError: there is none, or the setting for it names no Python file.
+        AppError: the setting for it names no Python file.
     """
     script = environ.get(SCRIPT_SETTING, DEFAULT_SCRIPT)
     if not _SCRIPT_NAME.match(script):
         raise AppError("DF101", f"Invalid file name: {script}", f"{SCRIPT_SETTING} has to name a Python file.")
-    if (folder / script).is_file():
-        return script
-    older = sorted(each.parent.name for each in folder.glob("*/function.json"))
-    if older:
-        raise AppError(
-            "DF106",
-            "This app uses the older programming model",
-            f"{folder}{os.sep} has no {script}, but folders with function.json: {', '.join(older)}",
-            "This version runs apps with decorators only.",
-        )
-    raise AppError(
+    return script if (folder / script).is_file() else None
+
+
+def no_script(folder: Path, environ: Mapping[str, str]) -> AppError:
+    """What to say of a folder that has neither a script nor folders of functions."""
+    script = environ.get(SCRIPT_SETTING, DEFAULT_SCRIPT)
+    deeper = sorted(str(each.relative_to(folder)) for each in folder.glob("*/*/function.json"))
+    return AppError(
         "DF101",
         "No Function app here",
-        f"{folder}{os.sep} has {HOST_JSON}, but no {script}.",
+        f"{folder}{os.sep} has {HOST_JSON}, but no {script}, and no folders with a function.json in each.",
+        *([f"{deeper[0]} lies too deep: the folders of functions stand beside {HOST_JSON}."] if deeper else []),
         f"If the file has another name:  {SCRIPT_SETTING}=name.py",
     )
 
@@ -85,10 +83,23 @@ def imported(folder: Path, script: str) -> ModuleType:
     Raises:
         AppError: it cannot be imported; its lines are the user's own traceback.
     """
-    _prepare_path(folder)
+    prepare_path(folder)
     importlib.invalidate_caches()
+    return imported_module(Path(script).stem, script, folder)
+
+
+def imported_module(name: str, script: str, folder: Path) -> ModuleType:
+    """A module of the app.
+
+    Args:
+        name: the module's.
+        script: its file, as users know it.
+
+    Raises:
+        AppError: it cannot be imported; its lines are the user's own traceback.
+    """
     try:
-        return importlib.import_module(Path(script).stem)
+        return importlib.import_module(name)
     except (AppError, KeyboardInterrupt):
         raise  # a decorator of ours that finds a mistake says it better than a traceback
     except BaseException as error:  # user code: importing an app runs it, and `sys.exit()` there is its mistake too
@@ -116,11 +127,11 @@ def shown_file(file: str, folder: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
-def _prepare_path(folder: Path) -> None:
+def prepare_path(folder: Path) -> None:
     """Put the app folder behind our SDK and before everything else; add the packages that publishing puts there."""
     root = str(folder)
-    rest = [each for each in sys.path if each not in (root, str(SDK_ROOT))]
-    sys.path[:] = [str(SDK_ROOT), root, *rest]
+    ours = [each for each in sys.path if each == str(SDK_ROOT)][:1]  # not there if another SDK runs the app
+    sys.path[:] = [*ours, root, *(each for each in sys.path if each not in (root, str(SDK_ROOT)))]
     packages = folder / ".python_packages" / "lib" / "site-packages"
     if packages.is_dir() and sys.prefix == sys.base_prefix and str(packages) not in sys.path:
         sys.path.append(str(packages))

@@ -9,18 +9,23 @@ from types import ModuleType
 from typing import Any
 
 import azure.functions as func
-from azure.durable_functions.app import default_blueprint
 from azure.functions.decorators.function_app import DecoratorApi, FunctionRegister
 
 from perdure.errors import AppError
 from perdure.host.app_folder import modules_below, shown_file
-from perdure.host.functions import source_of
+from perdure.host.bindings import bindings_of, client_texts
+from perdure.host.functions import Declaration, Source, source_of
 
 _BUILD_ERROR_NAME = re.compile(r"Function (\S+) does not have")
 
 
-def app_object(module: ModuleType, script: str, folder: Path) -> FunctionRegister:
+def app_object(
+    module: ModuleType, script: str, folder: Path, default_blueprint: DecoratorApi | None
+) -> FunctionRegister:
     """The app that the script defines, together with what it decorated at module level.
+
+    Args:
+        default_blueprint: what the SDK's own decorators register on, or None if it has none.
 
     Raises:
         AppError: it defines several, or none and nothing else to run.
@@ -38,16 +43,16 @@ def app_object(module: ModuleType, script: str, folder: Path) -> FunctionRegiste
     app = next(iter(found.values()), None)
     if app is None:
         app = func.FunctionApp()
-        if not _builders_of(default_blueprint):
+        if default_blueprint is None or not _builders_of(default_blueprint):
             raise _no_functions(app, module, folder, script)
     known = {id(each) for each in _builders_of(app)}
-    if any(id(each) not in known for each in _builders_of(default_blueprint)):
+    if default_blueprint is not None and any(id(each) not in known for each in _builders_of(default_blueprint)):
         app.register_functions(default_blueprint)
     return app
 
 
-def functions_of(app: FunctionRegister, module: ModuleType, script: str, folder: Path) -> list[Any]:
-    """The app's functions, as `azure.functions` builds them.
+def declarations_of(app: FunctionRegister, module: ModuleType, script: str, folder: Path) -> list[Declaration]:
+    """The app's functions, as its decorators declare them.
 
     Raises:
         AppError: there are none, or two have one name, or one is incomplete.
@@ -55,7 +60,7 @@ def functions_of(app: FunctionRegister, module: ModuleType, script: str, folder:
     if not _builders_of(app):
         raise _no_functions(app, module, folder, script)
     try:
-        return app.get_functions()
+        return [_declaration(each, module, folder) for each in app.get_functions()]
     except ValueError as error:
         text = str(error)
         lines = [text]
@@ -64,6 +69,22 @@ def functions_of(app: FunctionRegister, module: ModuleType, script: str, folder:
             if named and each._function.get_function_name() == named[1]:
                 lines.append(f"{source_of(each._function.get_user_function(), folder)}  {named[1]}")
         raise AppError("DF112", "The app's functions cannot be told apart or are incomplete", *lines) from error
+
+
+def _declaration(built: Any, module: ModuleType, folder: Path) -> Declaration:
+    function, bindings = built.get_user_function(), bindings_of(built)
+    source = source_of(function, folder)
+    if function.__module__ == DecoratorApi.__module__:  # made by AsgiFunctionApp or WsgiFunctionApp
+        source = Source(shown_file(module.__file__ or "", folder), 1)
+    return Declaration(
+        name=built.get_function_name(),
+        bindings=bindings,
+        function=function,
+        source=source,
+        directory=folder,
+        client_texts=client_texts(function, bindings),
+        retry=built.get_settings_dict("retry_policy"),
+    )
 
 
 def unregistered_warnings(app: FunctionRegister, folder: Path) -> list[str]:

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import inspect
 import json
-import threading
 import typing
-from collections.abc import Callable, Mapping
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from uuid import uuid4
 
 import azure.functions as func
+from azure.functions.http import HttpRequest
 from msgspec import Struct
+
+from perdure.host.http_extension import gives_extension_response, takes_extension_request
 
 RETURN = "$return"
 
-_NO_ANNOTATION = inspect.Parameter.empty
+NO_ANNOTATION = inspect.Parameter.empty
+
+_TEXTS = (NO_ANNOTATION, str, bytes, Any, object)
+
+CLIENT_KINDS = frozenset({"durableClient", "orchestrationClient"})
 
 
 class Binding(Struct, frozen=True):
@@ -29,6 +33,16 @@ class Binding(Struct, frozen=True):
     name: str
     is_out: bool
     members: Mapping[str, Any]
+
+    @property
+    def is_trigger(self) -> bool:
+        """Whether it starts the function."""
+        return self.kind.casefold().endswith("trigger")
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it gives a client of the task hub."""
+        return self.kind in CLIENT_KINDS
 
     def text(self, member: str) -> str | None:
         """A member that is a non-empty text, or None."""
@@ -45,54 +59,15 @@ class Parameters(Struct, frozen=True):
     returns: Any
 
 
-class InvocationContext(func.Context):
-    """What a parameter called `context` gets."""
-
-    def __init__(self, function_name: str, directory: str, headers: Mapping[str, str] | None = None) -> None:
-        headers = headers or {}
-        self._invocation_id = str(uuid4())
-        self._function_name = function_name
-        self._directory = directory
-        self._local = threading.local()
-        self._local.invocation_id = self._invocation_id
-        parent, state = headers.get("traceparent", ""), headers.get("tracestate", "")
-        self._trace = SimpleNamespace(
-            Traceparent=parent, Tracestate=state, Attributes={}, trace_parent=parent, trace_state=state, attributes={}
-        )
-
-    @property
-    def invocation_id(self) -> str:
-        return self._invocation_id
-
-    @property
-    def function_name(self) -> str:
-        return self._function_name
-
-    @property
-    def function_directory(self) -> str:
-        return self._directory
-
-    @property
-    def thread_local_storage(self) -> Any:
-        return self._local
-
-    @property
-    def trace_context(self) -> Any:
-        return self._trace
-
-    @property
-    def retry_context(self) -> Any:
-        return None
-
-
 def bindings_of(function: Any) -> list[Binding]:
     """The bindings of a built function of `azure.functions`, in the order in which decorators were applied."""
-    found: list[Binding] = []
-    for text in function.get_raw_bindings():
-        members: dict[str, Any] = json.loads(text)
-        is_out = str(members.get("direction", "IN")).casefold() == "out"
-        found.append(Binding(str(members.get("type")), str(members.get("name")), is_out, members))
-    return found
+    return [binding_of(json.loads(text)) for text in function.get_raw_bindings()]
+
+
+def binding_of(members: Mapping[str, Any]) -> Binding:
+    """The binding that one entry of a function's metadata declares."""
+    is_out = str(members.get("direction", "IN")).casefold() == "out"
+    return Binding(str(members.get("type")), str(members.get("name")), is_out, members)
 
 
 def parameters_of(function: Callable[..., Any]) -> Parameters:
@@ -111,19 +86,31 @@ def parameters_of(function: Callable[..., Any]) -> Parameters:
             takes_any = True
         elif parameter.kind is not parameter.VAR_POSITIONAL:
             written = parameter.annotation
-            annotation = hints.get(parameter.name, _NO_ANNOTATION if isinstance(written, str) else written)
+            annotation = hints.get(parameter.name, NO_ANNOTATION if isinstance(written, str) else written)
             annotations[parameter.name] = annotation
             if parameter.default is not parameter.empty:
                 optional.add(parameter.name)
-    return Parameters(annotations, frozenset(optional), takes_any, hints.get("return", _NO_ANNOTATION))
+    return Parameters(annotations, frozenset(optional), takes_any, hints.get("return", NO_ANNOTATION))
 
 
-def wants_context(bindings: list[Binding], parameters: Parameters) -> bool:
+def client_texts(function: Callable[..., Any], bindings: Sequence[Binding]) -> frozenset[str]:
+    """The client parameters that get the binding's JSON text: those that nothing makes a client for.
+
+    The SDK's decorator does, and an annotation that is neither missing nor a text asks for one.
+    """
+    names = [each.name for each in bindings if each.is_client]
+    if not names or hasattr(function, "client_function"):
+        return frozenset()
+    annotations = parameters_of(function).annotations
+    return frozenset(each for each in names if annotations.get(each, NO_ANNOTATION) in _TEXTS)
+
+
+def wants_context(bindings: Sequence[Binding], parameters: Parameters) -> bool:
     """Whether the parameter `context` is to be the invocation's context."""
     return "context" in parameters.annotations and all(each.name != "context" for each in bindings)
 
 
-def problem_of(bindings: list[Binding], parameters: Parameters) -> str | None:
+def problem_of(bindings: Sequence[Binding], parameters: Parameters) -> str | None:
     """Why bindings and parameters do not fit, or None."""
     bound = {each.name for each in bindings if each.name != RETURN}
     declared = set(parameters.annotations)
@@ -139,7 +126,7 @@ def problem_of(bindings: list[Binding], parameters: Parameters) -> str | None:
             "Extra parameters in binding definition — the following parameters are declared as bindings but are not "
             f"present in Python: {_set_text(missing)}"
         )
-    annotation = parameters.annotations.get("context", _NO_ANNOTATION)
+    annotation = parameters.annotations.get("context", NO_ANNOTATION)
     if wants_context(bindings, parameters) and not _accepts(annotation, func.Context):
         return (
             f'the "context" parameter is expected to be of type azure.functions.Context, got {_type_text(annotation)}'
@@ -147,7 +134,7 @@ def problem_of(bindings: list[Binding], parameters: Parameters) -> str | None:
     return next(filter(None, (_annotation_problem(each, parameters) for each in bindings)), None)
 
 
-def refused_on_azure(bindings: list[Binding], parameters: Parameters) -> list[str]:
+def refused_on_azure(bindings: Sequence[Binding], parameters: Parameters) -> list[str]:
     """What works here and would keep the function from loading on Azure."""
     found: list[str] = []
     bound = {each.name for each in bindings}
@@ -158,7 +145,11 @@ def refused_on_azure(bindings: list[Binding], parameters: Parameters) -> list[st
             found.append(f"the binding name '{each.name}' has an underscore")
     returns = parameters.returns
     is_http = any(each.kind == "http" and each.name == RETURN for each in bindings)
-    is_fine = returns is _NO_ANNOTATION or (isinstance(returns, type) and issubclass(returns, _HTTP_RESULTS))
+    is_fine = (
+        returns is NO_ANNOTATION
+        or (isinstance(returns, type) and issubclass(returns, _HTTP_RESULTS))
+        or gives_extension_response(returns)
+    )
     if is_http and not is_fine:
         found.append(f'its return annotation "{_type_text(returns)}" is neither HttpResponse nor str')
     return found
@@ -168,11 +159,11 @@ _HTTP_RESULTS = (func.HttpResponse, str)
 
 
 def _annotation_problem(binding: Binding, parameters: Parameters) -> str | None:
-    annotation = parameters.annotations.get(binding.name, _NO_ANNOTATION)
+    annotation = parameters.annotations.get(binding.name, NO_ANNOTATION)
     is_out = typing.get_origin(annotation) is func.Out or annotation is func.Out
     if binding.name == RETURN:
         return None if binding.is_out else '"$return" binding must have direction set to "out"'
-    if binding.is_out and annotation is not _NO_ANNOTATION and not is_out:
+    if binding.is_out and annotation is not NO_ANNOTATION and not is_out:
         return (
             f'binding {binding.name} is declared to have the "out" direction, but its annotation in Python is not a '
             "subclass of azure.functions.Out"
@@ -182,17 +173,26 @@ def _annotation_problem(binding: Binding, parameters: Parameters) -> str | None:
             f'binding {binding.name} is declared to have the "in" direction in the binding decorator, but its '
             "annotation is azure.functions.Out in Python"
         )
-    if binding.kind == "httpTrigger" and not _accepts(annotation, func.HttpRequest):
+    if binding.kind == "httpTrigger" and not (_accepts(annotation, HttpRequest) or takes_extension_request(annotation)):
         return (
             f'type of {binding.name} binding in the binding decorator "{binding.kind}" does not match its Python '
-            f'annotation "{_type_text(annotation)}"'
+            f'annotation "{_type_text(annotation)}"{_extension_hint(annotation)}'
         )
     return None
 
 
+def _extension_hint(annotation: type) -> str:
+    if not annotation.__module__.startswith(("starlette.", "fastapi.")):
+        return ""
+    return (
+        ". A function gets this kind of request if the app imports it from the package "
+        "azurefunctions-extensions-http-fastapi:  from azurefunctions.extensions.http.fastapi import Request"
+    )
+
+
 def _accepts(annotation: Any, kind: type) -> bool:
     """Whether an annotation allows a value of `kind`; what is not a plain class has the benefit of the doubt."""
-    return annotation is _NO_ANNOTATION or not isinstance(annotation, type) or issubclass(kind, annotation)
+    return annotation in (NO_ANNOTATION, Any) or not isinstance(annotation, type) or issubclass(kind, annotation)
 
 
 def _set_text(names: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""host.json and what overrides it, read as tolerantly as the official host reads them.
+"""host.json and what overrides it, as far as this host honours it.
 
 Only what cannot be guessed is an error; everything else becomes a warning in the user's words.
 """
@@ -7,91 +7,114 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
-from enum import StrEnum
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from perdure.core.cursor import ACTIONS_MAX
 from perdure.core.records import StartPolicy
-from perdure.core.versions import VersionFailure, Versioning, VersionMatch
+from perdure.core.versions import Versioning
+from perdure.engine.settings import Settings
 from perdure.errors import AppError
-from perdure.host.settings_file import JsonObject, as_object, member, read_settings_file
+from perdure.host.host_settings import (
+    ACTIONS,
+    ACTIVITIES,
+    AZURE_MANAGED,
+    AZURE_STORAGE,
+    CONCURRENT_REQUESTS,
+    CONNECTION_STRING_NAME,
+    DEFAULT_VERSION,
+    ENTITIES,
+    ENTITY_BATCH,
+    FORWARDED_HOST,
+    FUNCTION_TIMEOUT,
+    FUNCTIONS,
+    HTTP_HEADERS,
+    HTTP_POLL_MS,
+    HUB_NAME,
+    LOG_LEVEL,
+    METADATA_TIMEOUT,
+    MSSQL_HUB,
+    OUTSTANDING_REQUESTS,
+    OVERRIDABLE,
+    PARTITIONS,
+    PARTITIONS_NETHERITE,
+    POLLING_INTERVAL,
+    PUBLISH_EVENTS,
+    PUBLISH_PAUSE,
+    PUBLISH_RETRIES,
+    PUBLISH_STATUSES,
+    RETRY_COUNT,
+    RETRY_DELAY,
+    RETRY_LEAST,
+    RETRY_MOST,
+    RETRY_STRATEGY,
+    ROLLBACK,
+    ROUTE_PREFIX,
+    RPC_ENABLED,
+    STORAGE_TYPE,
+    TOPIC_ENDPOINT,
+    TOPIC_KEY,
+    TRACES_PAYLOADS,
+    TRACES_REPLAYS,
+    VERSION,
+    VERSION_FAILURE,
+    VERSION_MATCH,
+    LifecycleEvent,
+    RetryStrategy,
+)
+from perdure.host.setting import Setting
+from perdure.host.settings_file import read_settings_file
+from perdure.host.written_settings import WrittenSettings
 
 HOST_JSON = "host.json"
-OVERRIDE_PREFIX = "azurefunctionsjobhost__"
 DEFAULT_HUB = "TestHubName"
+DEFAULT_FUNCTION_TIMEOUT = FUNCTION_TIMEOUT.default
 
-# Members of extensions.durableTask that take effect here, or whose default is what we always do.
-_HONOURED = frozenset(
-    {
-        "defaultVersion",
-        "httpSettings",
-        "hubName",
-        "logReplayEvents",
-        "maxConcurrentActivityFunctions",
-        "maxOrchestrationActions",
-        "overridableExistingInstanceStates",
-        "storageProvider",
-        "tracing",
-        "useGracefulShutdown",
-        "versionFailureStrategy",
-        "versionMatchStrategy",
-    }
-)
-# Members that change what an app sees on Azure, and do nothing here yet.
-_NOT_YET = frozenset({"throwStatusExceptionsOnRaiseEvent", "notifications"})
-# Members that tune machinery of Azure, or belong to parts that are not here; accepted without a word.
-_ACCEPTED = frozenset(
-    {
-        "maxConcurrentOrchestratorFunctions",
-        "maxConcurrentEntityFunctions",
-        "maxEntityOperationBatchSize",
-        "entityMessageReorderWindowInMinutes",
-        "rollbackEntityOperationsOnExceptions",
-        "storeInputsInOrchestrationHistory",
-        "extendedSessionsEnabled",
-        "extendedSessionIdleTimeoutInSeconds",
-        "localRpcEndpointEnabled",
-        "useAppLease",
-        "appLeaseOptions",
-        "maxGrpcMessageSizeInBytes",
-        "grpcHttpClientTimeout",
-        # Durable Functions 1.x spellings
-        "azureStorageConnectionStringName",
-        "trackingStoreConnectionStringName",
-        "traceInputsAndOutputs",
-        "eventGridTopicEndpoint",
-        "eventGridKeySettingName",
-        "eventGridPublishRetryCount",
-        "eventGridPublishRetryInterval",
-        "eventGridPublishEventTypes",
-    }
-)
-# Members of storageProvider that are often written one level too high, where no host reads them.
-_MISPLACED = frozenset(
-    {
-        "connectionName",
-        "connectionStringName",
-        "controlQueueBatchSize",
-        "controlQueueBufferThreshold",
-        "controlQueueVisibilityTimeout",
-        "maxQueuePollingInterval",
-        "partitionCount",
-        "trackingStoreConnectionName",
-        "trackingStoreNamePrefix",
-        "useTablePartitionManagement",
-        "workItemQueueVisibilityTimeout",
-    }
-)
+# A store is looked at again at least so often, and a setting cannot make it busier than this.
+POLL_LEAST, POLL_MOST = timedelta(milliseconds=100), timedelta(seconds=30)
 
 # The hub names a file and stands in URLs.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _AZURE_HUB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{2,44}\Z")
 _WHOLE_VARIABLE = re.compile(r"%([^%]+)%\Z")
+
+_START_POLICIES = {"NonRunningStates": StartPolicy.REJECT, "AnyState": StartPolicy.REPLACE}
+
+
+class FunctionRetry(Struct, frozen=True):
+    """How the host repeats an invocation that failed.
+
+    Attributes:
+        retries_max: how often, or None for ever.
+        delay: the pause of `fixedDelay`.
+        least, most: the first and the longest pause of `exponentialBackoff`.
+    """
+
+    strategy: RetryStrategy
+    retries_max: int | None
+    delay: timedelta = timedelta()
+    least: timedelta = timedelta()
+    most: timedelta = timedelta()
+
+
+class Topic(Struct, frozen=True):
+    """Where to post that orchestrations begin and end.
+
+    Attributes:
+        key: goes along with each request; a secret.
+        events: which to post.
+        retries_max: further attempts, `pause` apart, after no answer, a 503, or one of `retried_statuses`.
+    """
+
+    endpoint: str
+    key: str
+    events: frozenset[LifecycleEvent]
+    retries_max: int = 0
+    pause: timedelta = PUBLISH_PAUSE.default
+    retried_statuses: frozenset[int] = frozenset()
 
 
 class HostConfig(Struct, frozen=True):
@@ -102,27 +125,64 @@ class HostConfig(Struct, frozen=True):
         route_prefix: what stands before every HTTP route, without slashes; may be empty.
         log_levels: category to level, both as written.
         functions: names of the only functions to run, or None for all.
+        function_timeout: how long an invocation of an activity, HTTP or timer function may take; None for ever.
+        metadata_timeout: how long loading the functions may take without a warning.
+        retry: how failed invocations of timer functions are repeated if they do not say it themselves, or None.
         activities_max: activities running at the same time, or None for the default.
+        entities_max: entities running operations at the same time, or None for no limit.
+        entity_batch_max: operations of an entity that are run and committed together.
+        rolls_back: an entity's operation that raises changes nothing.
         storage_type: which backend host.json asks for, or None if it does not say.
+        poll_interval: how often all due mail is walked again, or None for the engine's default.
+        partitions: how many a new hub gets, or None for what suits the store.
         versioning: which version new instances get, and which versions run here.
         start_policy: what becomes of a start whose id is taken by an instance that has not ended.
         actions_max: how many decisions one execution may make.
         http_poll_ms: how long a durable HTTP call waits between polls that do not say how long, in milliseconds.
         shows_replays: what orchestrators print and log while they are replayed is shown, too.
+        shows_payloads: the lines about instances have inputs and outputs.
+        outstanding_requests_max: requests to functions that wait or run; more are refused. None for no limit.
+        concurrent_requests_max: requests to functions that run; more wait. None for no limit.
+        http_headers: what every answer of a function gets.
+        uses_forwarded_host: links are made from X-Forwarded-Host and X-Forwarded-Proto.
+        serves_rpc: the management API is served below /durabletask/, too.
+        topic: who is told of orchestrations that begin and end, or None.
     """
 
     hub: str = DEFAULT_HUB
     route_prefix: str = "api"
     log_levels: Mapping[str, str] = {}
     functions: tuple[str, ...] | None = None
+    function_timeout: timedelta | None = DEFAULT_FUNCTION_TIMEOUT
+    metadata_timeout: timedelta = METADATA_TIMEOUT.default
+    retry: FunctionRetry | None = None
     activities_max: int | None = None
+    entities_max: int | None = None
+    entity_batch_max: int = ENTITY_BATCH.default
+    rolls_back: bool = True
     storage_type: str | None = None
+    poll_interval: timedelta | None = None
+    partitions: int | None = None
     versioning: Versioning = Versioning()
     start_policy: StartPolicy = StartPolicy.REJECT
     actions_max: int = ACTIONS_MAX
     http_poll_ms: int = 30_000
     shows_replays: bool = False
+    shows_payloads: bool = False
+    outstanding_requests_max: int | None = None
+    concurrent_requests_max: int | None = None
+    http_headers: Mapping[str, str] = {}
+    uses_forwarded_host: bool = False
+    serves_rpc: bool = True
+    topic: Topic | None = None
     warnings: tuple[str, ...] = ()
+
+    def engine_settings(self) -> Settings:
+        """What of it is the engine's."""
+        settings = Settings(
+            versioning=self.versioning, start_policy=self.start_policy, entity_batch_max=self.entity_batch_max
+        )
+        return settings if self.poll_interval is None else replace(settings, poll_interval=self.poll_interval)
 
 
 def read_host_json(folder: Path, environ: Mapping[str, str], hub: str | None = None) -> HostConfig:
@@ -132,210 +192,202 @@ def read_host_json(folder: Path, environ: Mapping[str, str], hub: str | None = N
         hub: the task hub's name if the command line gave one.
 
     Raises:
-        AppError: the file is not JSON, a value has the wrong type, or the hub's name cannot be used.
+        AppError: the file is not JSON, a value cannot be used, or the hub's name cannot be.
     """
-    path = folder / HOST_JSON
-    written = read_settings_file(path) if path.exists() else {"version": "2.0"}
-    warnings = list(_version_warnings(written))
-    tree: JsonObject = _folded(written)
-    for name, value in environ.items():
-        if name.casefold().startswith(OVERRIDE_PREFIX):
-            _override(tree, name.casefold()[len(OVERRIDE_PREFIX) :].split("__"), value)
-    sections = _convert(tree, path)
-    durable = sections.extensions.durable_task
-    warnings += _durable_warnings(member(member(written, "extensions"), "durableTask"))
-    name, hub_warnings = _hub_name(hub or durable.hub_name, environ)
-    prefix = sections.extensions.http.route_prefix
+    written = _written(folder, environ)
+    name, hub_warnings = _hub_name(written, environ, hub)
+    partitions = written.of(PARTITIONS)
     return HostConfig(
         hub=name,
-        route_prefix="api" if prefix is None else prefix.strip("/"),
-        log_levels=_log_levels(member(member(written, "logging"), "logLevel"), tree),
-        functions=tuple(_listed(sections.functions)) if sections.functions else None,
-        activities_max=durable.max_concurrent_activity_functions,
-        storage_type=durable.storage_provider.type,
-        versioning=Versioning(
-            durable.default_version, durable.version_match_strategy, durable.version_failure_strategy
-        ),
-        start_policy=_START_POLICIES[durable.overridable_existing_instance_states],
-        actions_max=durable.max_orchestration_actions,
-        http_poll_ms=durable.http_settings.default_async_request_sleep_time_milliseconds,
-        shows_replays=durable.tracing.trace_replay_events or durable.log_replay_events,
-        warnings=(*warnings, *hub_warnings),
+        route_prefix=written.of(ROUTE_PREFIX).strip("/"),
+        log_levels=written.of(LOG_LEVEL),
+        functions=written.of(FUNCTIONS) or None,
+        function_timeout=written.of(FUNCTION_TIMEOUT),
+        metadata_timeout=written.of(METADATA_TIMEOUT),
+        retry=_retry(written),
+        activities_max=written.of(ACTIVITIES),
+        entities_max=written.of(ENTITIES),
+        entity_batch_max=written.of(ENTITY_BATCH),
+        rolls_back=written.of(ROLLBACK),
+        storage_type=written.of(STORAGE_TYPE),
+        poll_interval=_poll_interval(written.of(POLLING_INTERVAL)),
+        partitions=written.of(PARTITIONS_NETHERITE) if partitions is None else partitions,
+        versioning=Versioning(written.of(DEFAULT_VERSION), written.of(VERSION_MATCH), written.of(VERSION_FAILURE)),
+        start_policy=_START_POLICIES[written.of(OVERRIDABLE)],
+        actions_max=written.of(ACTIONS),
+        http_poll_ms=written.of(HTTP_POLL_MS),
+        shows_replays=written.of(TRACES_REPLAYS),
+        shows_payloads=written.of(TRACES_PAYLOADS),
+        outstanding_requests_max=_limit(written.of(OUTSTANDING_REQUESTS)),
+        concurrent_requests_max=_limit(written.of(CONCURRENT_REQUESTS)),
+        http_headers=written.of(HTTP_HEADERS),
+        uses_forwarded_host=written.of(FORWARDED_HOST),
+        serves_rpc=written.of(RPC_ENABLED),
+        topic=_topic(written, environ),
+        warnings=(*_version_warnings(written), *written.warnings, *hub_warnings),
     )
 
 
-def _lower(name: str) -> str:
-    """Field name to the folded member name: .NET compares names without case."""
-    return name.replace("_", "")
+def hub_of(folder: Path, environ: Mapping[str, str], hub: str | None = None) -> str:
+    """The name of the task hub of the app in `folder`, whatever else is missing for the app to start.
+
+    Args:
+        hub: the name if the command line gave one.
+
+    Raises:
+        AppError: the file is not JSON, a value cannot be used, or the hub's name cannot be.
+    """
+    return _hub_name(_written(folder, environ), environ, hub)[0]
 
 
-class _StorageProvider(Struct, rename=_lower):
-    type: str | None = None
+def _written(folder: Path, environ: Mapping[str, str]) -> WrittenSettings:
+    path = folder / HOST_JSON
+    return WrittenSettings(read_settings_file(path) if path.exists() else {"version": "2.0"}, environ, path)
 
 
-class _HttpSettings(Struct, rename=_lower):
-    default_async_request_sleep_time_milliseconds: int = 30_000
-
-
-class _Tracing(Struct, rename=_lower):
-    trace_replay_events: bool = False
-
-
-class _Overridable(StrEnum):
-    """Which instances a start may replace."""
-
-    NON_RUNNING = "NonRunningStates"
-    ANY = "AnyState"
-
-
-_START_POLICIES = {_Overridable.NON_RUNNING: StartPolicy.REJECT, _Overridable.ANY: StartPolicy.REPLACE}
-
-
-class _DurableTask(Struct, rename=_lower):
-    hub_name: str | None = None
-    max_concurrent_activity_functions: int | None = None
-    storage_provider: _StorageProvider = msgspec.field(default_factory=_StorageProvider)
-    default_version: str | None = None
-    version_match_strategy: VersionMatch = VersionMatch.CURRENT_OR_OLDER
-    version_failure_strategy: VersionFailure = VersionFailure.REJECT
-    overridable_existing_instance_states: _Overridable = _Overridable.NON_RUNNING
-    max_orchestration_actions: int = ACTIONS_MAX
-    http_settings: _HttpSettings = msgspec.field(default_factory=_HttpSettings)
-    tracing: _Tracing = msgspec.field(default_factory=_Tracing)
-    log_replay_events: bool = False  # the spelling of Durable Functions 1.x
-
-    def __post_init__(self) -> None:
-        limit = self.max_concurrent_activity_functions
-        if limit is not None and limit < 1:
-            raise ValueError("MaxConcurrentActivityFunctions must be a positive integer value.")
-        if self.max_orchestration_actions < 1:
-            raise ValueError("MaxOrchestrationActions must be a positive integer value.")
-
-
-class _Http(Struct, rename=_lower):
-    route_prefix: str | None = None
-
-
-class _Extensions(Struct, rename=_lower):
-    durable_task: _DurableTask = msgspec.field(default_factory=_DurableTask)
-    http: _Http = msgspec.field(default_factory=_Http)
-
-
-class _HostJson(Struct, rename=_lower):
-    functions: list[str] | dict[str, str] | None = None
-    extensions: _Extensions = msgspec.field(default_factory=_Extensions)
-
-
-def _version_warnings(written: JsonObject) -> list[str]:
-    version = member(written, "version")
+def _version_warnings(written: WrittenSettings) -> list[str]:
+    version = written.of(VERSION)
     if version is None:
         return ['host.json has no "version"; on Azure it must say  "version": "2.0"']
     if version != "2.0":
-        return [f'host.json says version {version!r}; on Azure it must be "2.0"']
+        return [f'{written.where(VERSION)}: version is another one than "2.0", which it must be on Azure']
     return []
 
 
-def _folded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name.casefold(): _folded(each) for name, each in as_object(value).items()}
-    return value
+def _limit(number: int) -> int | None:
+    return number if number > 0 else None
 
 
-def _override(tree: JsonObject, path: list[str], value: str) -> None:
-    for name in path[:-1]:
-        below = tree.get(name)
-        if isinstance(below, list):
-            items = cast("list[Any]", below)
-            below = {str(index): each for index, each in enumerate(items)}
-        tree[name] = tree = as_object(below)
-    tree[path[-1]] = value
+def _poll_interval(asked: timedelta | None) -> timedelta | None:
+    return None if asked is None else min(max(asked, POLL_LEAST), POLL_MOST)
 
 
-def _convert(tree: JsonObject, path: Path) -> _HostJson:
-    try:
-        return msgspec.convert(_spelt(_without_nulls(tree)), _HostJson, strict=False)
-    except msgspec.ValidationError as error:
+def _retry(written: WrittenSettings) -> FunctionRetry | None:
+    strategy = written.of(RETRY_STRATEGY)
+    needed: tuple[Setting[timedelta | None], ...] = (
+        (RETRY_DELAY,) if strategy == "fixedDelay" else (RETRY_LEAST, RETRY_MOST) if strategy else ()
+    )
+    given = [each for each in (RETRY_COUNT, RETRY_DELAY, RETRY_LEAST, RETRY_MOST) if written.has(each)]
+    missing = [each.path for each in (RETRY_COUNT, *needed) if strategy and not written.has(each)]
+    if given and strategy is None:
+        missing = [RETRY_STRATEGY.path]
+    if missing:
         raise AppError(
             "DF107",
-            "host.json has a value that cannot be used",
-            f"{path.name}: {error}",
-            "Correct it, and start again.",
-        ) from error
+            "The host's retries are incomplete",
+            f"{written.where(RETRY_STRATEGY if strategy else given[0])}: missing: {', '.join(missing)}.",
+            "fixedDelay needs maxRetryCount and delayInterval; exponentialBackoff needs maxRetryCount, minimumInterval "
+            "and maximumInterval.",
+        )
+    if strategy is None:
+        return None
+    count = written.of(RETRY_COUNT)
+    delay, least, most = (written.of(each) or timedelta() for each in (RETRY_DELAY, RETRY_LEAST, RETRY_MOST))
+    return FunctionRetry(strategy, None if count < 0 else count, delay, least, most)
 
 
-def _spelt(tree: Any) -> Any:
-    """The tree with the names of enum members as they are written officially: .NET compares them without case."""
-    names = {each.casefold(): each for kind in (VersionMatch, VersionFailure, _Overridable) for each in kind}
-    durable = as_object(as_object(as_object(tree).get("extensions")).get("durabletask"))
-    for member_name in ("versionmatchstrategy", "versionfailurestrategy", "overridableexistinginstancestates"):
-        value = durable.get(member_name)
-        if isinstance(value, str):
-            durable[member_name] = names.get(value.casefold(), value)
-    return tree
+def _topic(written: WrittenSettings, environ: Mapping[str, str]) -> Topic | None:
+    asked = written.of(TOPIC_ENDPOINT)
+    if not asked:
+        return None
+    variable = _WHOLE_VARIABLE.match(asked)
+    endpoint = environ.get(variable[1], "") if variable else asked
+    key_name = written.of(TOPIC_KEY) or ""
+    key = environ.get(key_name, "")
+    problem = None
+    if variable and not endpoint:
+        problem = f"{TOPIC_ENDPOINT.path} is {asked}, and there is no such setting."
+    elif not endpoint.startswith(("http://", "https://")):
+        problem = f"{TOPIC_ENDPOINT.path} has to be a URL that begins with http:// or https://."
+    elif not key_name:
+        problem = f"{TOPIC_KEY.path} has to name the app setting that has the key."
+    elif not key:
+        problem = f"{TOPIC_KEY.path} is {key_name}, and there is no such setting."
+    if problem:
+        raise AppError(
+            "DF150",
+            "Failed to start lifecycle notification feature",
+            f"{written.where(TOPIC_ENDPOINT)}: {problem}",
+            "Set it in the environment or in local.settings.json, or take the section notifications out.",
+        )
+    events = written.of(PUBLISH_EVENTS) or ("Started", "Completed", "Failed", "Terminated")
+    return Topic(
+        endpoint,
+        key,
+        frozenset(events),
+        written.of(PUBLISH_RETRIES),
+        written.of(PUBLISH_PAUSE),
+        frozenset(written.of(PUBLISH_STATUSES)),
+    )
 
 
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nulls(each) for name, each in as_object(value).items() if each is not None}
-    return value
+# ---------------------------------------------------------------------- the hub's name
 
 
-def _durable_warnings(written: Any) -> list[str]:
-    known = {name.casefold(): name for name in (*_HONOURED, *_NOT_YET, *_ACCEPTED)}
-    misplaced = {name.casefold(): name for name in _MISPLACED}
-    warnings: list[str] = []
-    inactive: list[str] = []
-    for name in as_object(written):
-        folded = name.casefold()
-        if folded in misplaced:
-            warnings.append(
-                f"host.json: extensions.durableTask.{name} belongs in extensions.durableTask.storageProvider; "
-                "where it stands no host reads it"
-            )
-        elif folded not in known:
-            closest = get_close_matches(folded, [*known, *misplaced], 1)
-            hint = f"; did you mean {known.get(closest[0]) or misplaced[closest[0]]}?" if closest else ""
-            warnings.append(f"host.json: extensions.durableTask.{name} is not a known setting{hint}")
-        elif known[folded] in _NOT_YET:
-            inactive.append(known[folded])
-    if inactive:
-        warnings.append(f"host.json: no effect in this version: {', '.join(sorted(inactive))}")
-    return warnings
-
-
-def _hub_name(asked: str | None, environ: Mapping[str, str]) -> tuple[str, list[str]]:
-    name = asked or environ.get("WEBSITE_SITE_NAME") or DEFAULT_HUB
-    variable = _WHOLE_VARIABLE.match(name)
-    if variable:
-        resolved = environ.get(variable[1])
-        if not resolved:
+def _hub_name(written: WrittenSettings, environ: Mapping[str, str], given: str | None) -> tuple[str, list[str]]:
+    """The hub's name, and warnings about it."""
+    asked = given or written.of(HUB_NAME) or _providers_hub(written, environ)
+    if asked is None:
+        name = _default_hub(environ)
+        slot = environ.get("WEBSITE_SLOT_NAME", "Production")
+        if slot.casefold() != "production":
             raise AppError(
                 "DF108",
-                f"The task hub's name {name} does not resolve to a value",
-                f"host.json takes it from the setting {variable[1]}, which is not set.",
-                f"Set {variable[1]} in the environment or in local.settings.json, or start with  --hub NAME",
+                "A deployment slot needs a task hub of its own",
+                f"Task Hub name must be specified in host.json when using slots. It must not be the default, {name}.",
+                "Set extensions.durableTask.hubName in host.json, or start with  --hub NAME",
             )
-        name = resolved
+        return name, []
+    where = "--hub" if given else written.where(HUB_NAME)
+    name = _resolved(asked, where, environ)
     if not _HUB_NAME.match(name):
         raise AppError(
             "DF108",
             f"'{name}' cannot be the name of a task hub",
-            "It may have up to 128 letters, digits, '.', '_' and '-', and begins with a letter or digit.",
+            f"{where}: it may have up to 128 letters, digits, '.', '_' and '-', and begins with a letter or digit.",
             "Correct extensions.durableTask.hubName in host.json, or start with  --hub NAME",
         )
-    if asked and not _AZURE_HUB_NAME.match(name):
+    is_for_storage = (written.of(STORAGE_TYPE) or AZURE_STORAGE).casefold() == AZURE_STORAGE.casefold()
+    if is_for_storage and not _AZURE_HUB_NAME.match(name):
         rule = "letters and digits only, beginning with a letter, 3 to 45 of them"
         return name, [f"task hub name '{name}' works here, but not on Azure Storage: {rule}"]
     return name, []
 
 
-def _log_levels(written: Any, tree: JsonObject) -> dict[str, str]:
-    effective = as_object(member(member(tree, "logging"), "loglevel"))
-    spelling = {each.casefold(): each for each in as_object(written)}
-    return {spelling.get(name, name): str(level) for name, level in effective.items() if level is not None}
+def _resolved(name: str, where: str, environ: Mapping[str, str]) -> str:
+    variable = _WHOLE_VARIABLE.match(name)
+    if variable is None:
+        return name
+    resolved = environ.get(variable[1])
+    if not resolved:
+        raise AppError(
+            "DF108",
+            f"The task hub's name {name} does not resolve to a value",
+            f"{where}: it is taken from the setting {variable[1]}, which is not set.",
+            f"Set {variable[1]} in the environment or in local.settings.json, or start with  --hub NAME",
+        )
+    return resolved
 
 
-def _listed(value: list[str] | dict[str, str]) -> list[str]:
-    if isinstance(value, list):
-        return value
-    return [each for _, each in sorted(value.items(), key=lambda item: item[0].rjust(10))]
+def _providers_hub(written: WrittenSettings, environ: Mapping[str, str]) -> str | None:
+    """The name that the storage provider's own settings have for the hub, if they have one."""
+    if (written.of(STORAGE_TYPE) or "").casefold() != AZURE_MANAGED.casefold():
+        return written.of(MSSQL_HUB)
+    connection = environ.get(written.of(CONNECTION_STRING_NAME) or "", "")
+    parts = (each.partition("=") for each in connection.split(";"))
+    return next((value.strip() for name, _, value in parts if name.strip().casefold() == "taskhub"), None) or None
+
+
+def _default_hub(environ: Mapping[str, str]) -> str:
+    """The name of a hub that nobody has named, which always is one for Azure Storage.
+
+    Source: AzureStorageDurabilityProviderFactory and AzureStorageOptions of the Durable Functions extension.
+    """
+    site = environ.get("WEBSITE_SITE_NAME")
+    if not site:
+        return DEFAULT_HUB
+    name = re.sub(r"[^A-Za-z0-9]", "", site)
+    if not name:
+        return "DefaultTaskHub"
+    name = f"t{name}" if name[0].isdigit() else name
+    return (name if len(name) > 2 else f"{name}Hub")[:45]

@@ -10,6 +10,8 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any, Final
@@ -23,6 +25,7 @@ from perdure.errors import ForbiddenAddressError
 
 TIMEOUT_S: Final = 100.0  # for all of it, redirects included; the official extension's
 CONNECT_TIMEOUT_S: Final = 10.0  # for each address of a name, so that one that is dead leaves time for the next
+POST_TIMEOUT_S: Final = 30.0  # for each step of a post that nobody waits for
 REDIRECTS_MAX: Final = 10
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -81,6 +84,32 @@ async def _fetched(request: HttpRequest, reaches_private: bool) -> dict[str, Any
                 await response.aclose()
             request = request.moved(_method(request.method, response.status_code), location)
     raise httpx2.TooManyRedirects(f"more than {REDIRECTS_MAX} redirects")
+
+
+@asynccontextmanager
+async def posting() -> AsyncGenerator[Callable[[str, bytes, Mapping[str, str]], Awaitable[int]], None]:
+    """What posts a body to a URL, with headers, and returns the status of the answer; redirects are not followed.
+
+    It raises ConnectionError, TimeoutError, or ValueError if the URL is none; none of their texts has a header's value.
+    """
+    async with httpx2.AsyncClient(
+        transport=_CheckedTransport(reaches_private=True),
+        trust_env=False,
+        follow_redirects=False,
+        timeout=httpx2.Timeout(POST_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+    ) as client:
+
+        async def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
+            try:
+                return (await client.post(url, content=body, headers=headers)).status_code
+            except httpx2.TimeoutException:
+                raise TimeoutError(f"{_shown(url)} does not answer") from None
+            except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.InvalidURL):
+                raise ValueError(f"{_shown(url)} cannot be posted to") from None
+            except (httpx2.RequestError, OSError) as error:
+                raise ConnectionError(f"{_shown(url)}: {_reason(error)}") from None
+
+        yield post
 
 
 class _CheckedTransport(httpx2.AsyncHTTPTransport):

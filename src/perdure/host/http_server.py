@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
+import logging
 import socket
 import sys
 from collections.abc import Generator, Sequence
@@ -26,7 +28,7 @@ except ImportError:  # not made for Windows, nor for other Pythons
 from perdure.errors import AppError
 from perdure.host.ports import who_listens
 
-__all__ = ["HttpServer", "LimitedHttpProtocol", "bind", "event_loop"]
+__all__ = ["HttpServer", "LimitedHttpProtocol", "bind", "event_loop", "is_loopback"]
 
 LOOPBACKS = ("127.0.0.1", "::1")
 LOCALHOST_NAMES = frozenset({"localhost", *LOOPBACKS})
@@ -132,10 +134,16 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether nobody else tells it: an answer that is cut off has an error of its own in the log."""
+    return record.msg != "ASGI callable returned without completing response."
+
+
 class HttpServer(uvicorn.Server):
     """Serves one ASGI application on sockets that are bound already; signals are the caller's business."""
 
     def __init__(self, app: ASGIApp, *, stop_within_s: float) -> None:
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -163,15 +171,8 @@ def bind(address: str, port: int) -> list[socket.socket]:
         port: 0 for one that is free.
 
     Raises:
-        AppError: the address is not a loopback, or the port is taken.
+        AppError: the port is taken, or there is no such address here.
     """
-    if not _is_loopback(address):
-        raise AppError(
-            "DF405",
-            f"perdure does not serve on {address}",
-            "It has no keys yet, so only this machine may reach it: 127.0.0.1, ::1 or localhost.",
-            "Leave --address out, or put a proxy that checks who calls in front.",
-        )
     addresses = LOOPBACKS if address in LOCALHOST_NAMES else (address,)
     for _ in range(_PORT_ATTEMPTS):
         sockets = _bound(addresses, port)
@@ -180,8 +181,12 @@ def bind(address: str, port: int) -> list[socket.socket]:
     raise _port_taken(port)
 
 
-def _is_loopback(address: str) -> bool:
-    return address in LOCALHOST_NAMES or address.startswith("127.")
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach an address; a name that merely may stand for a loopback is none."""
+    try:
+        return address in LOCALHOST_NAMES or ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _bound(addresses: Sequence[str], port: int) -> list[socket.socket] | None:

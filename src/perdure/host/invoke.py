@@ -15,18 +15,19 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Token
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from perdure.core.actions import CompleteOrchestration
-from perdure.core.codec import payloads
+from perdure.core.codec import PayloadCodec, payloads
 from perdure.core.conversion import ExpectedType
-from perdure.core.cursor import ACTIONS_MAX, OrchestrationCursor
+from perdure.core.cursor import ACTIONS_MAX, OrchestrationCursor, Orchestrator
 from perdure.core.durable_http import HTTP_ACTIVITY
 from perdure.core.entities import BatchResult, OperationResult
 from perdure.core.events import DecisionEvent, EntityOperation
-from perdure.core.failures import FailureDetails
+from perdure.core.failures import FailureDetails, text_of
 from perdure.core.records import ActivityTask
 from perdure.core.rewind import rewound
 from perdure.engine.executor import (
@@ -42,7 +43,9 @@ from perdure.engine.executor import (
     RewindResult,
 )
 from perdure.errors import HostStoppedError, NonDeterminismError, UnknownFunctionError
+from perdure.host.turns import Turns
 from perdure.host.user_code import Invocation, UserCode, current_invocation, is_async
+from perdure.host.workers import Workers
 
 log = logging.getLogger("perdure.host")
 
@@ -81,8 +84,11 @@ class LocalExecutor:
     Args:
         orchestrators: by registered name; each takes the cursor and returns a generator, a coroutine or a result.
         activities: by registered name.
-        entities: by registered name.
         actions_max: how many decisions an execution may make.
+        entities: by registered name.
+        new_cursor: makes what runs an orchestration, of the same arguments as the cursor.
+        workers: where activities run, or None if they run in this process.
+        entities_max: how many entities run operations at the same time, or None for any number.
     """
 
     def __init__(
@@ -92,7 +98,12 @@ class LocalExecutor:
         user_code: UserCode,
         actions_max: int = ACTIONS_MAX,
         entities: Mapping[str, EntityRunner] | None = None,
+        new_cursor: Callable[[str, Orchestrator, PayloadCodec, int], OrchestrationCursor] = OrchestrationCursor,
+        workers: Workers | None = None,
+        entities_max: int | None = None,
     ) -> None:
+        self._workers = workers
+        self._make_cursor = new_cursor
         self._entities = {name.casefold(): entity for name, entity in (entities or {}).items()}
         self._names = FunctionNames(frozenset(orchestrators), frozenset(activities), frozenset(entities or ()))
         self._orchestrators = {name.casefold(): function for name, function in orchestrators.items()}
@@ -100,6 +111,7 @@ class LocalExecutor:
         self._async_activities = frozenset(each.name for each in activities.values() if is_async(each.function))
         self._user_code = user_code
         self._actions_max = actions_max
+        self._entity_turns = Turns(entities_max)
         self._sessions: dict[str, OrchestrationCursor] = {}
         self.stepping: OrchestratorRequest | None = None
         self._watchdog: threading.Thread | None = None
@@ -159,7 +171,7 @@ class LocalExecutor:
         def unknown(cursor: OrchestrationCursor) -> None:
             raise self._unknown(request.name)
 
-        return OrchestrationCursor(request.instance_id, function or unknown, payloads, self._actions_max)
+        return self._make_cursor(request.instance_id, function or unknown, payloads, self._actions_max)
 
     def _unknown(self, name: str) -> UnknownFunctionError:
         return UnknownFunctionError(name, "orchestrator", sorted(self._names.orchestrators))
@@ -204,9 +216,12 @@ class LocalExecutor:
             finished(task, Failed(FailureDetails("ActivityNotFound", str(unknown), is_non_retriable=True)))
             return
 
-        self._user_code.submit(
-            _ActivityCall(activity, task, finished), is_async=activity.name in self._async_activities
-        )
+        is_async = activity.name in self._async_activities
+        if self._workers is not None and activity.name != HTTP_ACTIVITY:
+            self._workers.begin(task, finished, is_async=is_async)
+        else:
+            call = ActivityCall(activity, task, finished, Invocation(activity.name, task.instance_id))
+            self._user_code.submit(call, is_async=is_async)
 
     # ------------------------------------------------------------------ entities
 
@@ -220,10 +235,19 @@ class LocalExecutor:
                 request, BatchResult([OperationResult(failure=failure) for _ in request.operations], request.state)
             )
             return
-        self._user_code.run(_EntityCall(name, entity, request, finished), is_async=entity.is_async)
+
+        def ended(request: EntityRequest, result: BatchResult) -> None:
+            finished(request, result)
+            self._entity_turns.ended()
+
+        call = _EntityCall(name, entity, request, ended)
+        self._entity_turns.take(partial(self._user_code.run, call, is_async=entity.is_async))
 
     async def drain(self, timeout_s: float) -> None:
-        await self._user_code.drain(timeout_s)
+        if self._workers is None:
+            await self._user_code.drain(timeout_s)
+        else:
+            await asyncio.gather(self._user_code.drain(timeout_s), self._workers.drain(timeout_s))
 
 
 class _Running:
@@ -248,23 +272,27 @@ class _Running:
         self._executor.stepping = self._before
 
 
-class _ActivityCall:
-    """A call that the engine waits for."""
+class ActivityCall:
+    """A call that the engine waits for.
 
-    __slots__ = ("_activity", "_finished", "_task")
+    Args:
+        finished: told of the result, where the function ran.
+        invocation: whose call it is.
+    """
 
-    def __init__(self, activity: Activity, task: ActivityTask, finished: ActivityFinished) -> None:
+    __slots__ = ("_activity", "_finished", "_task", "invocation")
+
+    def __init__(
+        self, activity: Activity, task: ActivityTask, finished: ActivityFinished, invocation: Invocation
+    ) -> None:
         self._activity = activity
         self._task = task
         self._finished = finished
+        self.invocation = invocation
 
     @property
     def function(self) -> Callable[..., Any]:
         return self._activity.function
-
-    @property
-    def invocation(self) -> Invocation:
-        return Invocation(self._activity.name, self._task.instance_id)
 
     def arguments(self) -> dict[str, Any]:
         activity, text = self._activity, self._task.input
@@ -329,7 +357,7 @@ def _result(name: str, value: Any, error: BaseException | None) -> ActivityResul
     try:
         return Completed(payloads.encode(value))
     except Exception as unserialisable:  # user data: a value JSON cannot hold, or a to_json that raises
-        message = f"Result of activity '{name}': {unserialisable}"
+        message = f"Result of activity '{name}': {text_of(unserialisable)}"
         return Failed(FailureDetails(type(unserialisable).__name__, message, is_non_retriable=True))
 
 

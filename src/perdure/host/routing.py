@@ -25,7 +25,8 @@ _LITERAL, _CONSTRAINED, _FREE, _CATCH_ALL_CONSTRAINED, _CATCH_ALL = 1, 2, 3, 4, 
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{(?P<parameter>(?:\{\{|\}\}|[^{}])*)\}|(?P<stray>[{}])|(?P<text>[^{}]+)")
 _NAME = re.compile(r"(?P<stars>\*{0,2})(?P<name>[^:=?*/]+)")
-_CONSTRAINT = re.compile(r":(?P<name>\w+)(?:\((?P<arguments>.*?)\)(?=[:=?]|$))?")
+_CONSTRAINT = re.compile(r":(?P<name>\w+)(?:\((?P<arguments>.*?)\)(?=[:=]|$))?")
+_NET_GROUP = re.compile(r"\(\?<(?=[A-Za-z_])")
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 
 
@@ -165,17 +166,30 @@ def _compiled(text: str) -> RouteTemplate:
         alone = segment[0] if len(segment) == 1 and isinstance(segment[0], _Parameter) else None
         is_last = position == len(segments) - 1
         body = ""
+        before: str | _Parameter = ""
         for part in segment:
             if isinstance(part, str):
                 body += re.escape(part)
+                before = part
                 continue
+            if isinstance(before, _Parameter):
+                raise InvalidRouteError(
+                    f"'{before.name}' and '{part.name}' in the route '{text}' have nothing between them"
+                )
             if part.name.casefold() in (name.casefold() for name in names):
                 raise InvalidRouteError(f"the parameter '{part.name}' stands twice in the route '{text}'")
             if part.is_catch_all and not (is_last and alone):
                 raise InvalidRouteError(f"the catch-all '{part.name}' must be the last segment of the route '{text}'")
             if part.is_optional and not is_last:
                 raise InvalidRouteError(f"the optional '{part.name}' must stand at the end of the route '{text}'")
-            body += f"(?P<p{len(names)}>{'.*' if part.is_catch_all else '[^/]+'}){'?' if part.is_optional else ''}"
+            group = f"(?P<p{len(names)}>"
+            if part.is_optional and before.endswith("."):
+                # The dot goes with the extension, which is the last one: `{name}.{ext?}` fits a name alone.
+                stem, name, literal = body.removesuffix(r"\.").rpartition("[^/]+)")
+                body = stem + name.replace("+", "+?") + literal + rf"(?:\.{group}[^/.]+))?"
+            else:
+                body += group + (".*)" if part.is_catch_all else "[^/]+)") + ("?" if part.is_optional else "")
+            before = part
             names.append(part.name)
             checks.extend((part.name, check) for check in part.checks)
             if part.default is not None:
@@ -228,18 +242,20 @@ def _segments(text: str) -> list[list[str | _Parameter]]:
 
 
 def _parameter(text: str, template: str) -> _Parameter:
+    is_optional = text.endswith("?")
     named = _NAME.match(text)
     if named is None:
         raise InvalidRouteError(f"'{{{text}}}' in the route '{template}' is not a parameter")
-    rest = text[named.end() :]
+    rest = text.removesuffix("?")[named.end() :]
     checks: list[Callable[[str], bool]] = []
     while constraint := _CONSTRAINT.match(rest):
         checks.append(_check(constraint["name"], constraint["arguments"], template))
         rest = rest[constraint.end() :]
-    is_optional = rest.endswith("?")
-    rest = rest.removesuffix("?")
     if rest and not rest.startswith("="):
         raise InvalidRouteError(f"'{{{text}}}' in the route '{template}' is not a parameter")
+    if is_optional and (rest or named["stars"]):
+        also = "has a default" if rest else "is a catch-all"
+        raise InvalidRouteError(f"'{{{text}}}' in the route '{template}' {also}, so it cannot be optional too")
     return _Parameter(named["name"], bool(named["stars"]), is_optional, rest[1:] if rest else None, tuple(checks))
 
 
@@ -262,7 +278,7 @@ def _check(name: str, arguments: str | None, template: str) -> Callable[[str], b
 
 def _check_with(name: str, arguments: str) -> Callable[[str], bool]:
     if name == "regex":
-        wanted = re.compile(arguments, re.IGNORECASE)
+        wanted = re.compile(_NET_GROUP.sub("(?P<", arguments), re.IGNORECASE)
         return lambda value: wanted.search(value) is not None
     numbers = [int(each) for each in arguments.split(",")]
     low, high = numbers[0], numbers[-1]
@@ -309,6 +325,10 @@ def _is_datetime(value: str) -> bool:
     return True
 
 
+def _is_file_name(value: str) -> bool:
+    return re.search(r"\.[^/.]+\Z", value) is not None
+
+
 _PLAIN_CHECKS: dict[str, Callable[[str], bool]] = {
     "int": lambda value: _is_integer(value, 32),
     "long": lambda value: _is_integer(value, 64),
@@ -320,4 +340,6 @@ _PLAIN_CHECKS: dict[str, Callable[[str], bool]] = {
     "double": _is_number,
     "float": _is_number,
     "required": lambda value: value != "",
+    "file": _is_file_name,
+    "nonfile": lambda value: not _is_file_name(value),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from perdure.errors import AppError
 JsonObject = dict[str, Any]
 
 _JSON_PARTS = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_JSON_TOKENS = re.compile(r'"(?:\\.|[^"\\])*"|[{}\[\],:]')
 _JSON_COMMAS = re.compile(r'"(?:\\.|[^"\\])*"|,(?=\s*[}\]])', re.DOTALL)
 
 
@@ -23,7 +25,7 @@ def read_settings_file(path: Path) -> JsonObject:
     """
     try:
         data = json.loads(strip_json_comments(path.read_text("utf-8-sig")))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise AppError(
             "DF107",
             f"{path.name} cannot be read",
@@ -38,8 +40,41 @@ def read_settings_file(path: Path) -> JsonObject:
 
 def strip_json_comments(text: str) -> str:
     """JSON text without `//` and `/* */` comments and without commas before a closing bracket."""
-    text = _JSON_PARTS.sub(lambda part: part[0] if part[0].startswith('"') else " ", text)
+    text = _JSON_PARTS.sub(lambda part: part[0] if part[0].startswith('"') else " " + "\n" * part[0].count("\n"), text)
     return _JSON_COMMAS.sub(lambda part: part[0] if part[0].startswith('"') else "", text)
+
+
+def line_of(text: str, path: Sequence[str]) -> int | None:
+    """The line, counted from 1, where a member of a JSON document stands; None if it is not there.
+
+    Args:
+        text: the document, as it can be read by `read_settings_file`.
+        path: names from the outside in, places in lists as digits. The last of several members of one name counts.
+    """
+    text = strip_json_comments(text)
+    found: int | None = None
+    at: list[str | int] = []  # where the scan is: names, and places in lists
+    name = ""
+    for token in _JSON_TOKENS.finditer(text):
+        match token[0]:
+            case "{":
+                at.append("")
+            case "[":
+                at.append(0)
+            case "}" | "]":
+                at.pop()
+            case ",":
+                last = at[-1]
+                at[-1] = last + 1 if isinstance(last, int) else ""
+            case ":":
+                at[-1] = name
+            case string:
+                name = json.loads(string, strict=False)
+                continue
+        if token[0] in ":[," and [str(each) for each in at] == list(path):
+            begins = token.start() if token[0] == ":" else len(text) - len(text[token.end() :].lstrip())
+            found = text.count("\n", 0, begins) + 1
+    return found
 
 
 def as_object(value: Any) -> JsonObject:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from datetime import timedelta
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from msgspec import Struct
 from perdure.engine.crossing import Crossing
 from perdure.errors import HostStoppedError
 from perdure.host.activity_slots import ActivitySlots
+from perdure.host.time_limit import TimeLimit
 
 # Cancelled coroutines end in milliseconds; one that blocks, or will not be cancelled, is not waited for any longer.
 LOOP_ENDS_WITHIN_S = 1.0
@@ -92,9 +94,11 @@ class UserCode:
     Args:
         threads: how many activities that are sync functions run at the same time, and how many of the host's calls.
         concurrency: how many activities run at the same time, sync and async ones together.
+        time_limit: how long an activity or a call of the host may take, or None for ever.
     """
 
-    def __init__(self, *, threads: int, concurrency: int) -> None:
+    def __init__(self, *, threads: int, concurrency: int, time_limit: timedelta | None = None) -> None:
+        self._limit = TimeLimit(time_limit)
         self._loop = asyncio.new_event_loop()
         self._loop_thread = threading.Thread(target=self._run_loop, name="perdure-user-loop", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -120,6 +124,7 @@ class UserCode:
 
     def stop(self) -> None:
         """End the loop and the idle threads; a function that will not end is left to end with the process."""
+        self._limit.stop()
         if not self._loop_thread.is_alive():
             return
         for _ in self._activity_threads:
@@ -147,8 +152,9 @@ class UserCode:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        call = _HostCall(function, kwargs, invocation, loop, future)
-        (self._async_host_calls if is_async(function) else self._sync_host_calls).put(call)
+        waits = is_async(function)
+        call = self._limit.limited(_HostCall(function, kwargs, invocation, loop, future), is_async=waits)
+        (self._async_host_calls if waits else self._sync_host_calls).put(call)
         return await future
 
     def run(self, call: Call, *, is_async: bool) -> None:
@@ -157,7 +163,7 @@ class UserCode:
 
     def submit(self, call: Call, *, is_async: bool) -> None:
         """Run an activity as soon as there is a slot for it."""
-        self._slots.submit(call, is_async=is_async)
+        self._slots.submit(self._limit.limited(call, is_async=is_async), is_async=is_async)
 
     # ------------------------------------------------------------------ the loop
 

@@ -41,6 +41,7 @@ from perdure.core.records import (
     MailPage,
     Message,
     RuntimeStatus,
+    ScheduleStatus,
     Start,
     StoredInstance,
     is_entity_id,
@@ -82,6 +83,7 @@ class MemoryStore:
         self._hosts: dict[str, datetime] = {}
         self._leases: dict[int, Lease] = {}
         self._epochs = [0] * partitions
+        self._schedules: dict[str, ScheduleStatus] = {}
         self._changes = 0
         self._seen: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._waiters: dict[asyncio.Future[None], None] = {}  # in order, so that a simulated run can be repeated
@@ -196,6 +198,17 @@ class MemoryStore:
     async def load_instances(self, instance_ids: Collection[str]) -> Sequence[StoredInstance]:
         """Snapshots of those instances that exist."""
         return [self._rows[each].snapshot() for each in instance_ids if each in self._rows]
+
+    async def save_schedule(self, lease: Lease, status: ScheduleStatus) -> bool:
+        """Store where a schedule stands; nothing by a lease that is lost."""
+        if not self._is_current(lease):
+            return False
+        self._schedules[status.name] = status
+        return True
+
+    async def schedules(self) -> Sequence[ScheduleStatus]:
+        """Where schedules stand, in order of name."""
+        return [self._schedules[name] for name in sorted(self._schedules)]
 
     # ------------------------------------------------------------------ commit
 

@@ -41,6 +41,7 @@ from perdure.core.records import (
     MailPage,
     Message,
     RuntimeStatus,
+    ScheduleStatus,
     Start,
     StoredInstance,
     is_entity_id,
@@ -569,6 +570,27 @@ def dispatches(db: Connection, activities: Sequence[ActivityTask]) -> list[int]:
         )
         counts.update(rows.fetchall())
     return [counts.get(activity.activity_id, 0) for activity in activities]
+
+
+def save_schedule(db: Connection, held: Lease, status: ScheduleStatus) -> bool:
+    """Store where a schedule stands; nothing by a lease that is lost."""
+    if not _is_current(db, held):
+        return False
+    last = None if status.last is None else micros(status.last)
+    db.execute(
+        "insert or replace into schedules values (?, ?, ?, ?, ?)",
+        (status.name, status.schedule, last, micros(status.next), micros(status.updated_at)),
+    )
+    return True
+
+
+def schedules(db: Connection) -> list[ScheduleStatus]:
+    """Where schedules stand, in order of name."""
+    rows = db.execute("select name, schedule, last, next, updated_at from schedules order by name")
+    return [
+        ScheduleStatus(name, schedule, None if last is None else moment(last), moment(next_one), moment(updated_at))
+        for name, schedule, last, next_one, updated_at in rows
+    ]
 
 
 def load_instances(db: Connection, instance_ids: Collection[str]) -> list[StoredInstance]:

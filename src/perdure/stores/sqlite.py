@@ -34,6 +34,7 @@ from perdure.core.records import (
     MailPage,
     Message,
     RuntimeStatus,
+    ScheduleStatus,
     Start,
     StoredInstance,
     partition_of,
@@ -47,7 +48,7 @@ T = TypeVar("T")
 # UPDATE ... FROM, RETURNING and STRICT tables.
 SQLITE_MIN = (3, 38, 0)
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # A transaction this small is done where it is asked for, if the writer is idle: two thread hops cost more than its
 # flush. A larger one would keep the engine from computing meanwhile.
@@ -357,6 +358,9 @@ class SqliteStore:
     async def load_instances(self, instance_ids: Collection[str]) -> Sequence[StoredInstance]:
         return self._read(lambda db: sql.load_instances(db, instance_ids))
 
+    async def save_schedule(self, lease: Lease, status: ScheduleStatus) -> bool:
+        return await self._write(lambda db: sql.save_schedule(db, lease, status), 1)
+
     # ------------------------------------------------------------------ what clients do
 
     async def create(self, starts: Sequence[Start]) -> Sequence[Instance | None]:
@@ -384,6 +388,9 @@ class SqliteStore:
         outcome = await self._write(lambda db: sql.purge(db, instance_ids, now, self._partitions), len(instance_ids))
         self._signal()
         return outcome
+
+    async def schedules(self) -> Sequence[ScheduleStatus]:
+        return self._read(sql.schedules)
 
     async def history(self, instance_id: str) -> Sequence[HistoryRow]:
         return await self._list(lambda db: sql.history(db, instance_id))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
     from perdure.engine.client import TaskHubClient
+    from perdure.webapi.access import ManagementAccess
 
 # A payload is stored whole and read whole at every replay; larger ones belong in files.
 BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -40,11 +41,23 @@ class Call:
         method: the verb.
         is_rpc: it came to the local mount, so an SDK 1.x client is calling: it strings URLs together without escaping,
             encodes values twice, and asks for no second page.
+        access: who may call, or None if everybody may who can.
     """
 
-    def __init__(self, client: TaskHubClient, hub: str, scope: Scope, receive: Receive) -> None:
+    def __init__(
+        self,
+        client: TaskHubClient,
+        hub: str,
+        access: ManagementAccess | None,
+        scope: Scope,
+        receive: Receive,
+        *,
+        keeps_event_text: bool,
+    ) -> None:
+        self._keeps_event_text = keeps_event_text
         self.client = client
         self.hub = hub
+        self.access = access
         self.method: str = scope["method"]
         self.receive = receive
         self._scope = scope
@@ -60,6 +73,25 @@ class Call:
         Raises:
             HTTPException: 400, they are no text.
         """
+        segments = self._segments()
+        return segments[1:] if self._opens_rpc(segments[0]) else segments
+
+    def is_admitted(self) -> bool:
+        """Whether the caller has shown what this request needs.
+
+        Raises:
+            HTTPException: 400, the path is no text.
+        """
+        if self.access is None:
+            return True
+        if self._opens_rpc(self._segments()[0]):
+            return True
+        return self.access.admits(self.method, self.path(), self.header("x-functions-key") or self.query("code") or "")
+
+    def _opens_rpc(self, segment: str) -> bool:
+        return self.is_rpc and self.access is not None and self.access.opens_rpc(segment)
+
+    def _segments(self) -> list[str]:
         raw = self._raw_path if self.is_rpc else self._raw_path.replace(b"+", b" ")
         try:
             path = unquote_to_bytes(raw).decode()
@@ -110,6 +142,10 @@ class Call:
         """
         text = json_text(await self.body())
         return decoded_once(text) if self.is_rpc else text
+
+    async def event_text(self) -> str | None:
+        """The data of an event as JSON text, or None if there is none; raises what `json_text` does."""
+        return json_text(await self.body()) if self._keeps_event_text else await self.json_text()
 
     async def body(self) -> bytes:
         """The whole body.

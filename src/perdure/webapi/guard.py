@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -23,7 +26,11 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAFE_SITES = frozenset({b"same-origin", b"none"})
 _DISTRUSTED = frozenset({400, 414, 431})  # after these, what follows on the connection may not be what it seems
 _AUTHORITY = re.compile(r"(?P<host>[^:\[\]/@\s]+|\[[0-9a-f:.]+\])(?P<port>:\d{1,5})?")
-_SECURITY_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_SECURITY_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),  # links have codes in them
+)
 
 
 class Guard:
@@ -37,26 +44,48 @@ class Guard:
     wherever the host listens, and nothing that a proxy on this machine passes on.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str] = LOOPBACK_HOSTS) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: frozenset[str] = LOOPBACK_HOSTS,
+        knows_addresses: bool = False,
+        trusts_forwarded: bool = False,
+        admits: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
         """Guard `app`.
 
         Args:
             hosts: names that clients may use for this host; one without a port stands for any port.
+            knows_addresses: whether they may use any address, too. No page can be served under one that is not its
+                own, so it is names that have to be known.
+            trusts_forwarded: whether `app` sees the scheme and host that a proxy in front was asked for.
+            admits: whether pages of another origin may use the management API.
         """
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts)
+        self._knows_addresses = knows_addresses
+        self._trusts_forwarded = trusts_forwarded
+        self._admits = admits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
+            return
+        if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
-        elif refused := self._refused(scope):
+            return
+        if refused := self._refused(scope):
             await _answer(refused, send)
-        elif _is_own(scope["path"]):
-            await self._app(scope, receive, _with_security_headers(send))
-        else:
+            return
+        if self._trusts_forwarded:
+            scope = _as_forwarded(scope)
+        if not _is_own(scope["path"]):
             await self._app(scope, receive, send)
+        elif scope["method"] not in _SAFE_METHODS and _is_foreign(scope, self._admits):
+            await _answer(403, send)
+        else:
+            await self._app(scope, receive, _with_security_headers(send))
 
     def _refused(self, scope: Scope) -> int | None:
         """The status code that refuses this request, or None to let it through."""
@@ -72,13 +101,34 @@ class Guard:
             return 421
         if _RPC_PATH.match(scope["path"]) and not _is_local(scope, hosts[0]):
             return 403
-        if scope["method"] not in _SAFE_METHODS and _is_own(scope["path"]) and _is_foreign(scope, hosts[0]):
-            return 403
         return None
 
     def _knows(self, authority: str) -> bool:
         found = _AUTHORITY.fullmatch(authority)
-        return found is not None and (found["host"] in self._hosts or authority in self._hosts)
+        if found is None:
+            return False
+        if found["host"] in self._hosts or authority in self._hosts:
+            return True
+        return self._knows_addresses and _is_address(found["host"])
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _as_forwarded(scope: Scope) -> Scope:
+    """The request as a proxy in front got it, if it tells both scheme and host."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    told = dict(reversed(headers))
+    scheme, host = told.get(b"x-forwarded-proto"), told.get(b"x-forwarded-host")
+    if scheme not in (b"http", b"https") or host is None or not _AUTHORITY.fullmatch(host.decode("latin-1").lower()):
+        return scope
+    others = [each for each in headers if each[0] != b"host"]
+    return {**scope, "scheme": scheme.decode(), "headers": [(b"host", host), *others]}
 
 
 def _bytes_of(header: tuple[bytes, bytes]) -> int:
@@ -101,8 +151,12 @@ def _is_local(scope: Scope, host: bytes) -> bool:
     )
 
 
-def _is_foreign(scope: Scope, host: bytes) -> bool:
+def _is_foreign(scope: Scope, admits: Callable[[bytes], bool]) -> bool:
     """Whether a browser says that the request comes from elsewhere. Tools that are no browsers say nothing."""
+    origins = [value for name, value in scope["headers"] if name == b"origin"]
+    if len(origins) == 1 and admits(origins[0]) and not _RPC_PATH.match(scope["path"]):
+        return False
+    host = next(value for name, value in scope["headers"] if name == b"host")
     here = scope["scheme"].encode() + b"://" + host.lower()
     for name, value in scope["headers"]:
         if name == b"origin" and value.lower() != here:

@@ -94,7 +94,7 @@ async def _started(call: Call, instance_id: str) -> Response:
             return answer_text(instance.output)
         if instance.status.is_terminal:
             return answer(_view(instance, show_input=True))
-    payload = check_status_payload(call.origin, call.hub, instance_id)
+    payload = check_status_payload(call.origin, call.hub, instance_id, call.access)
     return answer(payload, 202, {"Location": payload["statusQueryGetUri"], "Retry-After": RETRY_AFTER_START})
 
 
@@ -168,7 +168,7 @@ async def raise_event(call: Call, instance_id: str, name: str) -> Response:
         await _unfinished(call, instance_id)
         return refusal(400, "Only application/json request content is supported")
     try:
-        data = await call.json_text()
+        data = await call.event_text()
     except ValueError as error:
         await _unfinished(call, instance_id)
         return invalid_json(error)

@@ -64,11 +64,13 @@ class ManagementApi:
     Args:
         origin: scheme, host and port.
         hub: name of the task hub.
+        key: opens the API of a host that asks for keys, or None.
     """
 
-    def __init__(self, origin: str, hub: str) -> None:
+    def __init__(self, origin: str, hub: str, key: str | None = None) -> None:
         self._base = origin.rstrip("/") + BASE_PATH
         self._hub = hub
+        self._key = {} if key is None else {"x-functions-key": key}
         # Without proxies: a proxy of the environment would be asked for our own loopback.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -98,7 +100,7 @@ class ManagementApi:
         """
         url = f"{self._base}/{path}?{urlencode({**query, 'taskHub': self._hub})}"
         request = urllib.request.Request(
-            url, method=verb, headers={"Content-Type": "application/json", **(headers or {})}
+            url, method=verb, headers={"Content-Type": "application/json", **self._key, **(headers or {})}
         )
         request.data = None if body is None else body.encode()
         try:

@@ -30,11 +30,19 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from perdure.engine.client import TaskHubClient
+    from perdure.webapi.access import ManagementAccess
 
 __all__ = ["ROUTES", "is_management_path", "management_app"]
 
 
-def management_app(client: TaskHubClient, hub: str) -> ASGIApp:
+def management_app(
+    client: TaskHubClient,
+    hub: str,
+    access: ManagementAccess | None = None,
+    *,
+    serves_rpc: bool = True,
+    keeps_event_text: bool = False,
+) -> ASGIApp:
     """The management API of one task hub as an ASGI application, to be given whole paths below either mount.
 
     The local mount trusts whoever calls: `Guard` has to stand in front.
@@ -42,12 +50,15 @@ def management_app(client: TaskHubClient, hub: str) -> ASGIApp:
     Args:
         client: the hub's.
         hub: its name; requests that name another hub find nothing.
+        access: judges callers; None to answer all.
+        serves_rpc: whether the local mount answers, too.
+        keeps_event_text: whether orchestrators expect the data of events as the text that SDK 1.x makes of it.
     """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(client, hub, scope, receive)
+        call = Call(client, hub, access, scope, receive, keeps_event_text=keeps_event_text)
         try:
-            response = await _response(call)
+            response = await _response(call) if serves_rpc or not call.is_rpc else empty(404)
         except ClientDisconnect:
             return
         await response(scope, receive, send)
@@ -58,6 +69,8 @@ def management_app(client: TaskHubClient, hub: str) -> ASGIApp:
 async def _response(call: Call) -> Response:
     """The answer to a call; the one place that turns errors into status codes."""
     try:
+        if not call.is_admitted():
+            return empty(401)
         handler, values = _handler(call.method, call.path())
         hub = call.query("taskhub")
         if hub and hub.casefold() != call.hub.casefold():

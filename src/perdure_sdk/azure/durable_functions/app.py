@@ -12,6 +12,7 @@ from typing import Any, cast
 import azure.functions as func
 from azure.durable_functions.bindings import ActivityTrigger, DurableClient, EntityTrigger, OrchestrationTrigger
 from azure.durable_functions.builders import UserFunction, replace_user_function, user_function
+from azure.durable_functions.client_parameter import with_client
 from azure.durable_functions.entity import Entity
 from azure.durable_functions.mistakes import parameter_of, refuse_async_generator
 from azure.durable_functions.orchestrator import Orchestrator
@@ -57,7 +58,7 @@ class Blueprint(func.TriggerApi, func.BindingApi, func.SettingsApi):
             function = user_function(builder)
             refuse_async_generator(function)
             parameter = parameter_of(function, name, "context", "orchestration_trigger", "context_name")
-            replace_user_function(builder, Orchestrator.create(function, input_type))
+            replace_user_function(builder, Orchestrator.create(function, input_type, parameter))
             builder.add_trigger(OrchestrationTrigger(parameter, orchestration))
 
         return self._decorator(context_name, register)
@@ -95,7 +96,7 @@ class Blueprint(func.TriggerApi, func.BindingApi, func.SettingsApi):
             parameter = name or "context"
             if not isinstance(function, type):  # a class has no parameter for it: it is given as `self.context`
                 parameter = parameter_of(function, name, "context", "entity_trigger", "context_name")
-            replace_user_function(builder, Entity.create(function))
+            replace_user_function(builder, Entity.create(function, parameter))
             builder.add_trigger(EntityTrigger(parameter, entity_name))
 
         return self._decorator(context_name, register)
@@ -120,10 +121,7 @@ class Blueprint(func.TriggerApi, func.BindingApi, func.SettingsApi):
         def register(builder: FunctionBuilder, name: str | None) -> None:
             function = user_function(builder)
             parameter = parameter_of(function, name, "client", "durable_client_input", "client_name")
-            try:
-                vars(function).setdefault("client_function", function)
-            except TypeError:
-                pass  # a bound method or the like: it has no attributes of its own, and needs none to run
+            replace_user_function(builder, with_client(function, parameter))
             builder.add_binding(DurableClient(parameter, task_hub, connection_name))
 
         return self._decorator(client_name, register)

@@ -32,6 +32,32 @@ def replace_user_function(builder: FunctionBuilder, function: UserFunction) -> N
     _kept(builder)._func = function
 
 
+def handler(call: Callable[[Any], Any], users: Any, parameter: str, annotation: Any) -> UserFunction:
+    """What a host calls in place of the user's orchestrator or entity, with one argument, by position or by name.
+
+    Args:
+        call: what is called.
+        users: the user's function or class, whose name and text it bears.
+        parameter: the name of the argument; the official worker passes it by that, and looks for it before.
+        annotation: what the official worker is to find there.
+    """
+
+    def handle(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, *kwargs.values())
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    handle.__name__ = getattr(users, "__name__", type(users).__name__)
+    handle.__doc__ = getattr(users, "__doc__", None)
+    handle.__module__ = getattr(users, "__module__", handle.__module__)
+    handle.__annotations__ = {"return": str}
+    if annotation is not inspect.Parameter.empty:
+        handle.__annotations__[parameter] = annotation
+    vars(handle)["__signature__"] = inspect.Signature(
+        [inspect.Parameter(parameter, kind, annotation=annotation)], return_annotation=str
+    )
+    return handle
+
+
 def activity_name(name: object) -> str:
     """The name that an activity is registered under, from that name or from the decorated function itself.
 

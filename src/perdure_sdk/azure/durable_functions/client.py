@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -11,6 +11,10 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import azure.functions as func
 from azure.durable_functions.builders import orchestrator_name
+from azure.durable_functions.client_bindings import PLACEHOLDER, DurableOrchestrationBindings
+from azure.durable_functions.client_error import DurableClientError
+from azure.durable_functions.connected import connected
+from azure.durable_functions.http_hub import HttpTaskHub
 from azure.durable_functions.options import EntityId
 from azure.durable_functions.status import (
     CleanEntityStorageResult,
@@ -48,8 +52,8 @@ from perdure.errors import (
 if TYPE_CHECKING:
     from azure.functions.decorators.function_app import FunctionBuilder
 
-PLACEHOLDER = "INSTANCEID"
-"""What stands for the instance's id in the management URLs."""
+Links = Mapping[str, str] | Callable[[str], Mapping[str, str]]
+"""Management URLs by their official names: with a placeholder, or made for an instance's id."""
 
 StatusFilter = OrchestrationRuntimeStatus | str | Iterable[OrchestrationRuntimeStatus | str]
 """Statuses by member or by name; one alone will do."""
@@ -158,16 +162,17 @@ class TaskHub(Protocol):
         ...
 
 
-class DurableClientError(Exception):
-    """Raised by the client where the official SDK raises a plain `Exception`, with its text."""
-
-
 class DurableOrchestrationClient:
     """Starts, watches and steers the orchestrations of one task hub, and talks to its entities.
 
     Args:
-        hub: the task hub.
-        urls: the management URLs by their official names, with `INSTANCEID` for the instance's id.
+        context: the text of the client binding, which a function of the older model gets; or the task hub itself.
+        urls: with a task hub, the management URLs by their official names, with `INSTANCEID` for the instance's id; or
+            what makes those of an instance. With a text, the id of the function's invocation, as in the official SDK.
+
+    Raises:
+        TypeError: the text lacks a member that every host sends.
+        ValueError: the text is no JSON.
 
     Args (all methods):
         instance_id: the instance's.
@@ -175,9 +180,17 @@ class DurableOrchestrationClient:
         request: the HTTP request to be answered, at whose address the URLs are, or None.
     """
 
-    def __init__(self, hub: TaskHub, urls: dict[str, str]) -> None:
-        self._hub = hub
-        self._urls = urls
+    def __init__(self, context: str | TaskHub, urls: Links | str | None = None) -> None:
+        self._hub: TaskHub
+        self._urls: Links
+        if isinstance(context, str):
+            binding = DurableOrchestrationBindings.from_json(context)
+            invocation_id = urls if isinstance(urls, str) else None
+            found = connected(binding) or (HttpTaskHub(binding, invocation_id), binding.management_urls)
+            self._hub, self._urls = found
+        else:
+            assert not isinstance(urls, str), "a task hub has URLs"
+            self._hub, self._urls = context, urls or {}
 
     # ------------------------------------------------------------------ start
 
@@ -259,6 +272,10 @@ class DurableOrchestrationClient:
             show_history_output: with the results.
             show_input: without effect: inputs are always shown, as by the official service, whose default that is.
         """
+        if isinstance(self._hub, HttpTaskHub):
+            return await self._hub.status(
+                instance_id, show_history=show_history, show_output=show_history_output, show_input=show_input
+            )
         instance = await self._hub.get(instance_id)
         if instance is None:
             return DurableOrchestrationStatus(message="")
@@ -451,18 +468,23 @@ class DurableOrchestrationClient:
 
     def get_client_response_links(self, request: func.HttpRequest | None, instance_id: str) -> dict[str, str]:
         """The URLs to manage an instance with, at the address that `request` came to."""
-        in_url = quote(instance_id, safe="")
         origin = None if request is None else urlsplit(request.url)
+        here = "" if origin is None else f"{origin.scheme}://{origin.netloc}/"
         links: dict[str, str] = {}
-        for name, template in self._urls.items():
+        for name, link in self._links_of(instance_id).items():
             if name == "id":
                 links[name] = instance_id
                 continue
-            link = template.replace(PLACEHOLDER, in_url)
-            if origin is not None and origin.netloc:
+            if origin is not None and origin.netloc and not link.startswith(here):
                 link = urlunsplit(urlsplit(link)._replace(scheme=origin.scheme, netloc=origin.netloc))
             links[name] = link
         return links
+
+    def _links_of(self, instance_id: str) -> Mapping[str, str]:
+        if callable(self._urls):
+            return self._urls(instance_id)
+        in_url = quote(instance_id, safe="")
+        return {name: template.replace(PLACEHOLDER, in_url) for name, template in self._urls.items()}
 
     def create_check_status_response(self, request: func.HttpRequest | None, instance_id: str) -> func.HttpResponse:
         """The answer 202 that tells the caller where to ask for the instance's status."""

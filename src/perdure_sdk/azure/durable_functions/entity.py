@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar, get_type_hints
 
+from azure.durable_functions.builders import handler
 from azure.durable_functions.entity_context import DurableEntityContext
 from azure.durable_functions.options import EntityId
+from azure.durable_functions.protocol.app_classes import allow_app_classes
+from azure.durable_functions.protocol.batch import BatchOperation, Timed, batch_answer, operations_of
+from azure.durable_functions.protocol.request import sent_text
 
 from perdure.core.entities import BatchResult, OperationResult
 from perdure.core.events import EntityOperation
@@ -49,12 +55,13 @@ class Entity:
     """Runs the operations of an entity, one after the other.
 
     Args:
-        fn: a function that takes the context, or a class derived from `DurableEntity`.
+        fn: a function that takes the context, or the context and the operation's input; or a class derived from
+            `DurableEntity`.
     """
 
     def __init__(self, fn: EntityFunction | type[DurableEntity]) -> None:
         self.fn = fn
-        self._call: EntityFunction = _ClassEntity(fn) if isinstance(fn, type) else fn
+        self._call: EntityFunction = _ClassEntity(fn) if isinstance(fn, type) else _with_input(fn)
 
     @property
     def is_async(self) -> bool:
@@ -77,32 +84,81 @@ class Entity:
         """
         name, key = instance_id[1:].split("@", 1)
         context = DurableEntityContext(name, key, state is not None, state)
-        results: list[OperationResult] = []
-        for operation in operations:
-            context.begin_operation(operation.operation, operation.input, now)
-            try:
-                value = self._call(context)
-                if inspect.isawaitable(value):
-                    value = await value
-            except BaseException as error:  # user code: SystemExit too fails the operation, not the host
-                if _is_stopped(error):
-                    raise
-                results.append(context.operation_raised(error))
-            else:
-                results.append(context.operation_returned(value))
+        results = [await self._run(context, each.operation, each.input, now) for each in operations]
         return BatchResult(results, context.state_text)
 
+    async def _run(
+        self, context: DurableEntityContext, operation: str, input: str | None, now: datetime
+    ) -> OperationResult:
+        context.begin_operation(operation, input, now)
+        try:
+            value = self._call(context)
+            if inspect.isawaitable(value):
+                value = await value
+        except BaseException as error:  # user code: SystemExit too fails the operation, not the host
+            if _is_stopped(error):
+                raise
+            return context.operation_raised(error)
+        return context.operation_returned(value)
+
+    def handle(self, context: Any, batch: Sequence[dict[str, Any]] | None = None) -> Any:
+        """Run a batch for the official host, and return the answer, which is JSON text.
+
+        A context of perdure's, without a batch, is one operation that has begun: its function is called, and what
+        that returns is returned.
+
+        Args:
+            context: what the host sends, JSON text or an object with such a `body`; or the context made from it.
+            batch: the operations that came with that context.
+
+        Raises:
+            InternalEntityException: an operation has no name.
+            TypeError: a member is missing in the JSON, or `context` is something else.
+            ValueError: it is no JSON.
+        """
+        if isinstance(context, DurableEntityContext):
+            return self._call(context) if batch is None else self._answered(context, batch)
+        return self._answered(*DurableEntityContext.from_json(sent_text(context)))
+
+    def _answered(self, context: DurableEntityContext, batch: Sequence[dict[str, Any]]) -> str:
+        allow_app_classes(self.fn)
+        operations = operations_of(batch)
+        if self.is_async:
+            with ThreadPoolExecutor(1) as thread:  # this one may have a loop that is running
+                return thread.submit(asyncio.run, self._answer(context, operations)).result()
+        running = self._answer(context, operations)
+        try:
+            running.send(None)
+        except StopIteration as done:
+            return done.value
+        running.close()
+        raise TypeError("this entity is a function that gives something to await: write it as  async def")
+
+    async def _answer(self, context: DurableEntityContext, operations: Sequence[BatchOperation]) -> str:
+        results: list[Timed] = []
+        for each in operations:
+            if each.name is None:
+                raise InternalEntityException(
+                    "Durable Functions Internal Error:Entity operation was missing a name field"
+                )
+            now, began = datetime.now(UTC), time.perf_counter()
+            result = await self._run(context, each.name, each.input, now)
+            took_ms = int((time.perf_counter() - began) * 1000)
+            results.append(Timed(result, int(now.timestamp() * 1000), took_ms))
+        return batch_answer(results, context.state_text)
+
     @classmethod
-    def create(cls, fn: EntityFunction | type[DurableEntity]) -> Callable[[Any], Any]:
-        """The function as the host knows it; the user's function or class, `fn`, is its attribute `entity_function`."""
+    def create(cls, fn: EntityFunction | type[DurableEntity], parameter: str = "context") -> Callable[[Any], Any]:
+        """The function as the host calls it, with an entity as its only argument.
+
+        The result has the user's function or class as attribute `entity_function`.
+
+        Args:
+            fn: the user's function, or class.
+            parameter: the name of the argument.
+        """
         entity = cls(fn)
-
-        def handle(context: Any) -> Any:
-            return entity._call(context)
-
-        handle.__name__ = getattr(fn, "__name__", type(fn).__name__)
-        handle.__doc__ = getattr(fn, "__doc__", None)
-        handle.__module__ = getattr(fn, "__module__", handle.__module__)
+        handle = handler(entity.handle, fn, parameter, inspect.Parameter.empty)
         vars(handle).update(entity_function=fn, entity=entity)
         return handle
 
@@ -116,6 +172,34 @@ def _is_stopped(error: BaseException) -> bool:
     except RuntimeError:  # sync code has no loop
         return False
     return task is not None and task.cancelling() > 0
+
+
+def _with_input(function: Callable[..., Any]) -> EntityFunction:
+    """The function as one of the context alone; one with a second parameter gets the operation's input there."""
+    try:
+        parameters = [*inspect.signature(function).parameters.values()]
+    except (TypeError, ValueError):
+        return function
+    required = [each for each in parameters if each.default is each.empty and each.kind in _POSITIONAL]
+    if len(required) != 2:
+        return function
+    annotation = None if required[1].annotation is inspect.Parameter.empty else _annotation_of(function, required[1])
+
+    def call(context: DurableEntityContext) -> Any:
+        return function(context, context.get_input(annotation))
+
+    return call
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _annotation_of(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    try:
+        hint = get_type_hints(function).get(parameter.name)
+    except Exception:  # user code: an annotation may be any expression; one that cannot be evaluated says nothing
+        return None
+    return None if hint is Any else hint
 
 
 class _ClassEntity:
@@ -137,16 +221,21 @@ class _ClassEntity:
         entity.state = context.get_state(lambda: deepcopy(self._kind.state), expected)
         before = deepcopy(entity.state)
         arguments = (context.get_input(_annotation_of_input(method)),) if takes_input else ()
-        value = method(entity, *arguments)
+        try:
+            value = method(entity, *arguments)
+        except BaseException:
+            self._keep(entity, context, before)  # in case operations that raise are not rolled back
+            raise
         if inspect.isawaitable(value):
             return self._awaited(entity, context, before, value)
         self._keep(entity, context, before)
         return value
 
     async def _awaited(self, entity: DurableEntity, context: DurableEntityContext, before: Any, value: Any) -> Any:
-        result = await value
-        self._keep(entity, context, before)
-        return result
+        try:
+            return await value
+        finally:
+            self._keep(entity, context, before)
 
     def _keep(self, entity: DurableEntity, context: DurableEntityContext, before: Any) -> None:
         """Keep the state if the operation has changed it, and not removed the entity."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.durable_functions.builders import orchestrator_name
+from azure.durable_functions.later import not_there
 from azure.durable_functions.options import EntityId
+from azure.durable_functions.protocol.batch import BatchRequest
 
 from perdure.core.codec import payloads
 from perdure.core.conversion import asked_type
-from perdure.core.entities import EntityAction, OperationResult, OrchestrationStart, Signal
+from perdure.core.entities import EntityAction, OperationResult, OrchestrationStart, Signal, operation_rules
 from perdure.core.failures import FailureDetails
 from perdure.core.instance_ids import check_instance_id
 
@@ -37,7 +41,21 @@ class DurableEntityContext:
         self._text = state if exists else None
         self._operation: str | None = None
         self._input: str | None = None
+        self._is_hosted_here = True
         self._begin_state()
+
+    @classmethod
+    def from_json(cls, json_str: str | bytes) -> tuple[DurableEntityContext, list[dict[str, Any]]]:
+        """The entity that `json_str` describes, which is what the official host sends, and its operations.
+
+        Raises:
+            TypeError: it lacks a member that every host sends.
+            ValueError: it is no JSON.
+        """
+        request = BatchRequest.parse(json_str)
+        context = cls(request.name, request.key, request.state is not None, request.state)
+        context._is_hosted_here = False
+        return context, json.loads(json_str)["batch"]
 
     # ------------------------------------------------------------------ who, and what is asked
 
@@ -136,6 +154,8 @@ class DurableEntityContext:
         Raises:
             TypeError: the input cannot be written as JSON.
         """
+        if scheduled_time is not None:
+            self._require("scheduled_time of signal_entity")
         when = delivery_time(scheduled_time, self._now)
         self._actions.append(Signal(str(entityId), operation_name, _encoded(operation_input), when))
 
@@ -158,6 +178,7 @@ class DurableEntityContext:
             InvalidInstanceIdError: the id breaks a rule.
             TypeError: the input cannot be written as JSON.
         """
+        self._require("context.start_new_orchestration")
         if instance_id:
             check_instance_id(instance_id)
         self._actions.append(
@@ -197,8 +218,18 @@ class DurableEntityContext:
         return OperationResult(result, None, tuple(self._actions))
 
     def operation_raised(self, error: BaseException) -> OperationResult:
-        """Told by the host: the operation has raised `error`, so nothing of it counts."""
-        return OperationResult(failure=FailureDetails.of(error))
+        """Told by the host: the operation has raised `error`, so nothing of it counts, unless host.json says so."""
+        if operation_rules.rolls_back:
+            return OperationResult(failure=FailureDetails.of(error))
+        if self._is_read:
+            with suppress(Exception):  # user data: what cannot be written is not kept
+                self._text = payloads.encode(self._value) if self._exists else None
+        return OperationResult(failure=FailureDetails.of(error), actions=tuple(self._actions))
+
+    def _require(self, feature: str) -> None:
+        """Refuse what the official host could not be told (DF130)."""
+        if not self._is_hosted_here:
+            raise not_there(feature)
 
     _now: datetime = datetime.min.replace(tzinfo=UTC)
 

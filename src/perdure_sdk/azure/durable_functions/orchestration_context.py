@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, NAMESPACE_URL, UUID, uuid5
 
 from azure.durable_functions.builders import activity_name, orchestrator_name, result_type
@@ -15,7 +15,10 @@ from azure.durable_functions.critical_section import CriticalSection, Locking, L
 from azure.durable_functions.entity_context import delivery_time
 from azure.durable_functions.later import not_yet
 from azure.durable_functions.options import EntityId, RetryOptions, TokenSource
-from azure.durable_functions.routines import RetryAbleTask, event_until, http_call, http_request
+from azure.durable_functions.protocol.calls import ProtocolCalls
+from azure.durable_functions.protocol.cursor import ReplayCursor
+from azure.durable_functions.protocol.request import ReplayRequest
+from azure.durable_functions.routines import Calls, LongTimerTask, event_until, http_request
 
 from perdure.core.codec import payloads
 from perdure.core.conversion import ExpectedType, asked_type
@@ -77,10 +80,21 @@ class DurableOrchestrationContext:
 
     def __init__(self, cursor: OrchestrationCursor, input_type: Any = None) -> None:
         self._cursor = cursor
+        self._calls = ProtocolCalls(cursor) if isinstance(cursor, ReplayCursor) else Calls(cursor)
         self._input_type = input_type
         self._custom_status: Any = None
         self._uuids_made = 0
         self._section: CriticalSection | None = None
+
+    @classmethod
+    def from_json(cls, json_string: str | bytes) -> DurableOrchestrationContext:
+        """The context that `json_string` describes, which is what the official host sends.
+
+        Raises:
+            TypeError: it lacks a member that every host sends.
+            ValueError: it is no JSON, or a member makes no sense.
+        """
+        return cls(ReplayCursor(ReplayRequest.parse(json_string)))
 
     # ------------------------------------------------------------------ who and when
 
@@ -123,16 +137,20 @@ class DurableOrchestrationContext:
     @property
     def function_context(self) -> FunctionContext:
         """What else the host says about this invocation: as the official one, how long `call_http` waits for a poll."""
+        if isinstance(self._cursor, ReplayCursor):
+            return FunctionContext(**self._cursor.request.others)
         milliseconds = polling.interval // timedelta(milliseconds=1)
         return FunctionContext(defaultHttpAsyncRequestSleepTimeMillseconds=milliseconds)
 
     @property
-    def histories(self) -> NoReturn:
-        """The raw history, which the official SDK happens to show.
+    def histories(self) -> list[FunctionContext]:
+        """The raw history, which the official SDK happens to show, with the members that its host sends.
 
         Raises:
-            NotImplementedError: always.
+            NotImplementedError: perdure hosts the app, and sends nothing.
         """
+        if isinstance(self._cursor, ReplayCursor):
+            return [FunctionContext(**event) for event in self._cursor.request.history]
         raise not_yet("context.histories (use `client.get_status(id, show_history=True)`)")
 
     def get_input(self, expected_type: Any = None) -> Any:
@@ -218,6 +236,8 @@ class DurableOrchestrationContext:
             TypeError: the input cannot be written as JSON.
             LockingRulesViolationError: locks are held or waited for.
         """
+        if tags is not None:
+            self._calls.require("tags of a sub-orchestration")
         if self._section is not None:
             self._section.check_child()
         if instance_id:
@@ -253,6 +273,8 @@ class DurableOrchestrationContext:
             LockingRulesViolationError: locks are held or waited for.
         """
         options, given = _in_order(retry_options, input_)
+        if tags is not None:
+            self._calls.require("tags of a sub-orchestration")
         if self._section is not None:
             self._section.check_child()
         if instance_id:
@@ -296,9 +318,9 @@ class DurableOrchestrationContext:
                 "of type 'str'. Either set 'is_raw_str' to 'False', or ensure your 'content' is of type 'str'."
             )
         request = http_request(method, uri, content, headers, token_source)
-        return http_call(request, self._cursor, retry_options, asynchronous_pattern_enabled)
+        return self._calls.http(request, retry_options, asynchronous_pattern_enabled)
 
-    def create_timer(self, fire_at: datetime | timedelta) -> TimerTask:
+    def create_timer(self, fire_at: datetime | timedelta) -> TimerTask | LongTimerTask:
         """Wait until a time, or for a time.
 
         Args:
@@ -307,7 +329,7 @@ class DurableOrchestrationContext:
         Raises:
             ValueError: it is neither.
         """
-        return TimerTask(self._time_of(fire_at), self._cursor)
+        return self._calls.timer(self._time_of(fire_at))
 
     def wait_for_external_event(
         self, name: str, expected_type: Any = None, *, timeout: timedelta | datetime | None = None
@@ -350,6 +372,7 @@ class DurableOrchestrationContext:
             ValueError: the name is empty, or the id breaks a rule.
             TypeError: the data cannot be written as JSON.
         """
+        self._calls.require("context.send_event")
         self._check_running("send_event")
         if not instance_id:
             raise ValueError("instance_id cannot be empty")
@@ -369,6 +392,8 @@ class DurableOrchestrationContext:
         Raises:
             TypeError: the input cannot be written as JSON.
         """
+        if version is not None:
+            self._calls.require("version of continue_as_new")
         self._check_running("continue_as_new")
         self._cursor.continue_as_new(_encoded(input_), save_events=save_events, version=version)
 
@@ -467,6 +492,7 @@ class DurableOrchestrationContext:
             ValueError: there are none.
             LockingRulesViolationError: locks are held or waited for already.
         """
+        self._calls.require("context.lock_entities")
         ids = tuple(sorted({_scheduler_id(each) for each in entities}))
         if not ids:
             raise ValueError("lock_entities needs at least one entity")
@@ -479,7 +505,7 @@ class DurableOrchestrationContext:
     # ------------------------------------------------------------------
 
     def _retried(self, options: RetryOptions | None, call: Callable[[], Task]) -> Task:
-        return call() if options is None else RetryAbleTask(options, call, self._cursor)
+        return call() if options is None else self._calls.retried(options, call)
 
     def _time_of(self, when: datetime | timedelta) -> datetime:
         match when:

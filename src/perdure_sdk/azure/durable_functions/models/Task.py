@@ -1,5 +1,6 @@
 """An official import path; nothing of ours is defined here."""
 
+from azure.durable_functions.routines import LongTimerTask as LongTimerTask
 from azure.durable_functions.routines import RetryAbleTask as RetryAbleTask
 
 from perdure.core.tasks import AtomicTask as AtomicTask
@@ -9,8 +10,6 @@ from perdure.core.tasks import TaskAll as WhenAllTask
 from perdure.core.tasks import TaskAny as WhenAnyTask
 from perdure.core.tasks import TaskState as TaskState
 from perdure.core.tasks import TimerTask as TimerTask
-
-LongTimerTask = TimerTask  # timers of any length are one timer here
 
 __all__ = [
     "AtomicTask",

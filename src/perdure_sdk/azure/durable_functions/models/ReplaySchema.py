@@ -1,0 +1,3 @@
+"""An official import path; nothing of ours is defined here."""
+
+from azure.durable_functions.protocol.request import ReplaySchema as ReplaySchema

@@ -1,0 +1,1 @@
+raise RuntimeError("a function that is left out is not imported")

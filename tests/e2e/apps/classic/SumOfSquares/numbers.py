@@ -1,0 +1,2 @@
+def numbers_below(end: int) -> list[int]:
+    return list(range(end))

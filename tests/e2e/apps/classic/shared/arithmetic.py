@@ -1,0 +1,2 @@
+async def square(number: int) -> int:
+    return number * number
