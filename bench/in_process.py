@@ -19,10 +19,10 @@ from meter import Meter
 from perdure.core.records import EntityQuery
 from perdure.engine.client import TaskHubClient
 from perdure.engine.thread import EngineThread
-from perdure.host.app import LoadedApp, load_app
+from perdure.host.app.loading import LoadedApp, load_app
 from perdure.host.host import ACTIVITIES_PER_CPU
 from perdure.host.invoke import LocalExecutor
-from perdure.host.sdk import OURS, chosen_sdk
+from perdure.host.sdk.sdk import OURS, chosen_sdk
 from perdure.host.user_code import UserCode
 from perdure.stores import open_store
 

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from perdure.engine.settings import Settings
-from perdure.host.host_settings import DURABLE, MOVED, MOVED_SECTIONS, PROVIDERS, SETTINGS, STORAGE
-from perdure.host.local_settings import SETTINGS as LOCAL_SETTINGS
-from perdure.host.setting import Effect, Section, Setting, Span, TimeLimit, span_text
+from perdure.host.settings.host_settings import DURABLE, MOVED, MOVED_SECTIONS, PROVIDERS, SETTINGS, STORAGE
+from perdure.host.settings.local_settings import SETTINGS as LOCAL_SETTINGS
+from perdure.host.settings.setting import Effect, Section, Setting, Span, TimeLimit, span_text
 
 INTRODUCTION = """\
 # Settings

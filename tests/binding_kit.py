@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from perdure.host import client_binding as host
+from perdure.host.sdk import client_binding as host
 from perdure.webapi.links import management_urls
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from azure.durable_functions import DurableOrchestrationClient
 
-from perdure.host.app import LoadedApp, load_app
-from perdure.host.our_sdk import OurSdk, fitting_client
+from perdure.host.app.loading import LoadedApp, load_app
+from perdure.host.sdk.our_sdk import OurSdk, fitting_client
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference" / "examples"
 HUB_NAME = "TestHub"

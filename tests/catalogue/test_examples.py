@@ -14,8 +14,8 @@ from catalogue_hub import ALONE, Hub, play, value
 
 from examples_kit import FOLDER, example
 from perdure.core.records import RuntimeStatus
-from perdure.host.app import LoadedApp
-from perdure.host.host_json import read_host_json
+from perdure.host.app.loading import LoadedApp
+from perdure.host.settings.host_json import read_host_json
 
 Scenario = Callable[[Hub, LoadedApp, Any], Coroutine[Any, Any, None]]
 

@@ -11,7 +11,7 @@ from catalogue_hub import ALONE, Hub, play, value
 
 from examples_kit import example
 from perdure.core.records import RuntimeStatus
-from perdure.host.app import LoadedApp
+from perdure.host.app.loading import LoadedApp
 
 
 @pytest.mark.parametrize("mode", ["live", "replay"])

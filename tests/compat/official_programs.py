@@ -40,8 +40,8 @@ from perdure.core.events import (
     TimerFired,
 )
 from perdure.core.failures import FailureDetails
-from perdure.host.protocol_cursor import ProtocolCursor, ProtocolHandler
-from perdure.host.sdk import APPS, chosen_sdk
+from perdure.host.protocol.cursor import ProtocolCursor, ProtocolHandler
+from perdure.host.sdk.sdk import APPS, chosen_sdk
 
 chosen_sdk(APPS)
 

@@ -14,10 +14,10 @@ from azure.durable_functions import DurableOrchestrationClient
 from examples_kit import HUB_NAME, example
 from perdure.engine.client import TaskHubClient
 from perdure.engine.thread import EngineThread
-from perdure.host.app import LoadedApp
-from perdure.host.http_trigger import HttpTriggers
+from perdure.host.app.loading import LoadedApp
+from perdure.host.http.trigger import HttpTriggers
 from perdure.host.invoke import LocalExecutor
-from perdure.host.our_sdk import fitting_client
+from perdure.host.sdk.our_sdk import fitting_client
 from perdure.host.user_code import UserCode
 from perdure.stores.memory import MemoryStore
 from perdure.webapi.links import management_urls

@@ -14,11 +14,11 @@ from azure.durable_functions import DurableOrchestrationClient
 
 from examples_kit import HUB_NAME, example
 from perdure.engine.thread import EngineThread
-from perdure.host.access import Access
-from perdure.host.http_trigger import HttpTriggers
+from perdure.host.http.access import Access
+from perdure.host.http.keys import Keys
+from perdure.host.http.trigger import HttpTriggers
 from perdure.host.invoke import LocalExecutor
-from perdure.host.keys import Keys
-from perdure.host.our_sdk import fitting_client
+from perdure.host.sdk.our_sdk import fitting_client
 from perdure.host.user_code import UserCode
 from perdure.stores.memory import MemoryStore
 from perdure.webapi.access import ManagementAccess

@@ -26,11 +26,11 @@ from perdure.core.durable_http import HTTP_ACTIVITY
 from perdure.core.records import RuntimeStatus
 from perdure.engine.client import TaskHubClient
 from perdure.engine.thread import EngineThread
-from perdure.host.app import LoadedApp
+from perdure.host.app.loading import LoadedApp
+from perdure.host.http.trigger import HttpTriggers
 from perdure.host.http_activity import http_activity
-from perdure.host.http_trigger import HttpTriggers
 from perdure.host.invoke import LocalExecutor
-from perdure.host.our_sdk import fitting_client
+from perdure.host.sdk.our_sdk import fitting_client
 from perdure.host.user_code import UserCode
 from perdure.stores.memory import MemoryStore
 from perdure.webapi.links import management_urls

@@ -16,8 +16,8 @@ from examples_kit import FOLDER, program
 from perdure.engine.thread import EngineThread
 from perdure.host.invocation_context import InvocationContext
 from perdure.host.invoke import LocalExecutor
-from perdure.host.our_sdk import OurSdk, fitting_client
-from perdure.host.retry_policy import RetryContext
+from perdure.host.sdk.our_sdk import OurSdk, fitting_client
+from perdure.host.timers.retry_policy import RetryContext
 from perdure.host.user_code import UserCode
 from perdure.stores.memory import MemoryStore
 from perdure.webapi.links import management_urls

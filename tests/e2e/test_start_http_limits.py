@@ -11,8 +11,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from perdure.errors import AppError
-from perdure.host import http_server
-from perdure.host.http_server import HttpServer, bind
+from perdure.host.http import server as http_server
+from perdure.host.http.server import HttpServer, bind
 
 DEADLINE_S = 0.4
 

@@ -13,9 +13,9 @@ import pytest
 
 from perdure.core.codec import payloads
 from perdure.errors import AppError
-from perdure.host.app import LoadedApp, load_app
-from perdure.host.app_folder import find_app_folder
-from perdure.host.our_sdk import OurSdk, fitting_client
+from perdure.host.app.app_folder import find_app_folder
+from perdure.host.app.loading import LoadedApp, load_app
+from perdure.host.sdk.our_sdk import OurSdk, fitting_client
 
 HEAD = """
     import azure.functions as func

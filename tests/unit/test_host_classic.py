@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from perdure.errors import AppError
-from perdure.host.app import LoadedApp, load_app
-from perdure.host.functions import Listing
-from perdure.host.our_sdk import OurSdk
+from perdure.host.app.functions import Listing
+from perdure.host.app.loading import LoadedApp, load_app
+from perdure.host.sdk.our_sdk import OurSdk
 
 ORCHESTRATION = {"name": "context", "type": "orchestrationTrigger", "direction": "in"}
 ACTIVITY = {"name": "name", "type": "activityTrigger", "direction": "in"}

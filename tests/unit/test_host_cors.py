@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from perdure.host.cors import Cors, CorsPolicy
+from perdure.host.http.cors import Cors, CorsPolicy
 
 SHOP = b"https://shop.example"
 LOCAL = b"http://localhost:5173"

@@ -8,10 +8,10 @@ import azure.functions as func
 import pytest
 
 from perdure.errors import HostStoppedError
-from perdure.host.functions import HttpFunction
-from perdure.host.http_trigger import HttpTriggers
-from perdure.host.our_sdk import fitting_client
-from perdure.host.routing import RouteTemplate
+from perdure.host.app.functions import HttpFunction
+from perdure.host.http.routing import RouteTemplate
+from perdure.host.http.trigger import HttpTriggers
+from perdure.host.sdk.our_sdk import fitting_client
 from perdure.host.user_code import UserCode
 
 

@@ -8,8 +8,8 @@ import pytest
 from perdure.core.records import StartPolicy
 from perdure.core.versions import VersionFailure, Versioning, VersionMatch
 from perdure.errors import AppError
-from perdure.host.host_json import HostConfig, read_host_json
-from perdure.host.settings_file import line_of, strip_json_comments
+from perdure.host.settings.host_json import HostConfig, read_host_json
+from perdure.host.settings.settings_file import line_of, strip_json_comments
 
 
 def host_json(folder: Path, text: object, environ: dict[str, str] | None = None, hub: str | None = None) -> HostConfig:

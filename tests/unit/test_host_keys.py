@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from perdure.errors import AppError
-from perdure.host.access import Access
-from perdure.host.keys import FIRST_KEYS, KEY_BYTES, LINKS, Keys
+from perdure.host.http.access import Access
+from perdure.host.http.keys import FIRST_KEYS, KEY_BYTES, LINKS, Keys
 
 SRC = Path(__file__).parents[2] / "src" / "perdure"
 
@@ -233,7 +233,7 @@ def test_how_long_a_refusal_takes_tells_nothing_about_the_key(keys: Keys):
     assert abs(difference) < 4.5 * noise or abs(difference) < 200  # nanoseconds; no network shows as little
 
 
-@pytest.mark.parametrize("module", ["host/keys.py", "host/access.py", "webapi/access.py"])
+@pytest.mark.parametrize("module", ["host/http/keys.py", "host/http/access.py", "webapi/access.py"])
 def test_secrets_are_compared_by_no_operator_that_stops_at_the_first_difference(module: str):
     secret_names = ("key", "presented", "token", "secret", "digest", "code", "shown", "segment")
     tree = ast.parse((SRC / module).read_text("utf-8"))

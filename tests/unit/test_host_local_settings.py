@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.host.local_settings import LocalSettings, added_environment, read_local_settings
+from perdure.host.settings.local_settings import LocalSettings, added_environment, read_local_settings
 
 
 def settings(folder: Path, content: object, environ: dict[str, str] | None = None) -> LocalSettings:

@@ -14,9 +14,9 @@ import pytest
 
 from perdure.core.failures import FailureDetails
 from perdure.core.records import Instance, RuntimeStatus
-from perdure.host.host_json import Topic
-from perdure.host.host_settings import LifecycleEvent
 from perdure.host.notifications import Notifications
+from perdure.host.settings.host_json import Topic
+from perdure.host.settings.host_settings import LifecycleEvent
 
 DEADLINE_S = 10.0
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 
 from perdure.core.codec import LIMIT_BYTES, payloads
 from perdure.core.conversion import annotated_type
-from perdure.host.payload_classes import allow_payload_classes, limit_payloads
+from perdure.host.app.payload_classes import allow_payload_classes, limit_payloads
 
 
 @pytest.fixture(autouse=True)

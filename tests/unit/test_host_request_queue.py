@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from perdure.errors import AppError
-from perdure.host.added_headers import AddedHeaders
-from perdure.host.request_queue import RequestQueue
+from perdure.host.http.added_headers import AddedHeaders
+from perdure.host.http.request_queue import RequestQueue
 
 
 def test_so_many_run_and_the_others_wait_in_their_order():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from perdure.host.routing import InvalidRouteError, Route, Router, RouteTemplate, matchable_path
+from perdure.host.http.routing import InvalidRouteError, Route, Router, RouteTemplate, matchable_path
 
 
 def values(template: str, path: str) -> dict[str, str] | None:

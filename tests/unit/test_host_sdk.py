@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from perdure.host.sdk import SDK_ROOT
+from perdure.host.sdk.sdk import SDK_ROOT
 
 OFFICIAL = """
 import sys

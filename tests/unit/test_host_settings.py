@@ -11,10 +11,10 @@ import pytest
 
 from perdure.core.versions import VersionFailure, VersionMatch
 from perdure.errors import AppError
-from perdure.host.host_json import FunctionRetry, HostConfig, hub_of, read_host_json
-from perdure.host.host_settings import DURABLE, HTTP, MOVED, MOVED_SECTIONS, PROVIDERS, SETTINGS, STORAGE
-from perdure.host.local_settings import read_local_settings
-from perdure.host.setting import (
+from perdure.host.settings.host_json import FunctionRetry, HostConfig, hub_of, read_host_json
+from perdure.host.settings.host_settings import DURABLE, HTTP, MOVED, MOVED_SECTIONS, PROVIDERS, SETTINGS, STORAGE
+from perdure.host.settings.local_settings import read_local_settings
+from perdure.host.settings.setting import (
     Choice,
     Effect,
     Flag,

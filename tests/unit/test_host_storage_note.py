@@ -2,7 +2,7 @@
 
 import pytest
 
-from perdure.host.storage_note import storage_note
+from perdure.host.settings.storage_note import storage_note
 
 
 def test_the_emulator_is_replaced_without_a_warning():

@@ -10,11 +10,11 @@ from typing import Any, cast
 import azure.functions as func
 import pytest
 
-from perdure.host.bindings import Binding
-from perdure.host.function_json import read_function_json
-from perdure.host.functions import Declaration, FunctionIndex, Source, resolved_by
-from perdure.host.retry_policy import FunctionRetryPolicy
-from perdure.host.timer_schedule import PeriodSchedule, time_zone
+from perdure.host.app.bindings import Binding
+from perdure.host.app.function_json import read_function_json
+from perdure.host.app.functions import Declaration, FunctionIndex, Source, resolved_by
+from perdure.host.timers.retry_policy import FunctionRetryPolicy
+from perdure.host.timers.schedule import PeriodSchedule, time_zone
 
 RETRY = {"strategy": "fixedDelay", "maxRetryCount": 3, "delayInterval": "00:00:10"}
 TIMER = {"type": "timerTrigger", "name": "timer", "schedule": "0 0 2 * * *"}

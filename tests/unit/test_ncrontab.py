@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.host.ncrontab import InvalidCronError, Ncrontab
+from perdure.host.timers.ncrontab import InvalidCronError, Ncrontab
 
 NOON = datetime(2031, 5, 4, 12, 0)
 

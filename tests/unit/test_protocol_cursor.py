@@ -47,7 +47,7 @@ from perdure.core.events import (
 from perdure.core.failures import FailureDetails
 from perdure.core.rewind import rewound
 from perdure.errors import NonDeterminismError
-from perdure.host.protocol_cursor import ProtocolCursor, ProtocolHandler
+from perdure.host.protocol.cursor import ProtocolCursor, ProtocolHandler
 
 T0 = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 VISIBLE = {5, 6, 8, 9, 11, 15}

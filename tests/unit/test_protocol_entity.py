@@ -10,7 +10,7 @@ import pytest
 from perdure.core.entities import BatchResult, OperationResult, Signal
 from perdure.core.events import EntityOperation, ParentInstance
 from perdure.core.failures import FailureDetails
-from perdure.host.wire_entity import ProtocolEntity
+from perdure.host.protocol.entity import ProtocolEntity
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CALLER = ParentInstance("inst1", "e1", "orch", 0)

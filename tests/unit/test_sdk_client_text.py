@@ -8,8 +8,8 @@ import azure.durable_functions as df
 from azure.durable_functions.connected import connect
 from azure.durable_functions.http_hub import HttpTaskHub
 
-from perdure.host.our_sdk import OurSdk
-from perdure.host.sdk import ClientRequest
+from perdure.host.sdk.our_sdk import OurSdk
+from perdure.host.sdk.sdk import ClientRequest
 
 
 class Hub:

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from perdure.host.functions import resolved_by
-from perdure.host.timer_schedule import (
+from perdure.host.app.functions import resolved_by
+from perdure.host.timers.schedule import (
     CronSchedule,
     InvalidScheduleError,
     MachineZone,
@@ -18,7 +18,7 @@ from perdure.host.timer_schedule import (
     parse_schedule,
     time_zone,
 )
-from perdure.host.timer_trigger import schedule_row
+from perdure.host.timers.trigger import schedule_row
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -125,7 +125,7 @@ class TestZone:
     def test_the_machines_zone_changes_its_clocks_too(self):
         code = (
             "from datetime import datetime\n"
-            "from perdure.host.timer_schedule import MachineZone, parse_schedule\n"
+            "from perdure.host.timers.schedule import MachineZone, parse_schedule\n"
             "tries = ('0 30 2 * * *', '2026-10-24T12:00+00:00'), ('0 0 * * * *', '2026-10-25T00:00+00:00')\n"
             "for text, after in tries:\n"
             "    schedule, when = parse_schedule(text, str, MachineZone), datetime.fromisoformat(after)\n"

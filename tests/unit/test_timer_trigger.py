@@ -11,10 +11,10 @@ import pytest
 
 from perdure.core.records import ScheduleStatus
 from perdure.errors import HostStoppedError
-from perdure.host.host_json import FunctionRetry
-from perdure.host.retry_policy import FOR_EVER, FunctionRetryPolicy, InvalidRetryError
-from perdure.host.timer_schedule import Schedule, parse_schedule
-from perdure.host.timer_trigger import TimerFunction, TimerTrigger, triggers_of
+from perdure.host.settings.host_json import FunctionRetry
+from perdure.host.timers.retry_policy import FOR_EVER, FunctionRetryPolicy, InvalidRetryError
+from perdure.host.timers.schedule import Schedule, parse_schedule
+from perdure.host.timers.trigger import TimerFunction, TimerTrigger, triggers_of
 from perdure.host.user_code import UserCode
 
 ZONE = timezone(timedelta(hours=2))

@@ -20,7 +20,7 @@ NAMES = [
     ("subprocess", "Popen"),
     ("this", "s"),
     ("antigravity", "fly"),
-    ("perdure.host.keys", "Keys"),
+    ("perdure.host.http.keys", "Keys"),
     ("builtins", "eval"),
     ("os.path", "join"),
     ("..os", "system"),

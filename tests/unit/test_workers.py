@@ -27,11 +27,11 @@ from perdure.engine.requests import Request
 from perdure.engine.settings import Settings
 from perdure.engine.thread import EngineThread
 from perdure.errors import HostStoppedError
-from perdure.host.frames import Setup
 from perdure.host.invoke import Activity, LocalExecutor
 from perdure.host.user_code import UserCode
-from perdure.host.worker_process import how_it_ended
-from perdure.host.workers import Workers, worker_count, worker_log
+from perdure.host.workers.frames import Setup
+from perdure.host.workers.pool import Workers, worker_count, worker_log
+from perdure.host.workers.process import how_it_ended
 from perdure.stores.memory import MemoryStore
 
 APP = Path(__file__).parents[1] / "e2e" / "apps" / "workers"

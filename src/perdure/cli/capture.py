@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from perdure.cli.terminal import Terminal
 from perdure.host.user_code import Invocation, current_invocation
-from perdure.host.workers import worker_log
+from perdure.host.workers.pool import worker_log
 
 _PARTIAL_LINES_MAX = 1000
 

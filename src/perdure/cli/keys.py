@@ -10,7 +10,7 @@ import click
 from perdure.cli import render
 from perdure.cli.exits import failures_told
 from perdure.cli.location import app_folder
-from perdure.host.keys import HOST_DEFAULT, LINKS, Keys, checked_name
+from perdure.host.http.keys import HOST_DEFAULT, LINKS, Keys, checked_name
 from perdure.state_folder import StateFolder
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import click
 from msgspec import Struct
 
 from perdure.errors import AppError
-from perdure.host.host_json import HOST_JSON, hub_of
-from perdure.host.local_settings import read_local_settings
+from perdure.host.settings.host_json import HOST_JSON, hub_of
+from perdure.host.settings.local_settings import read_local_settings
 from perdure.state_folder import HostNote, StateFolder, absolute_store_url, store_file
 
 Command = Callable[..., None]

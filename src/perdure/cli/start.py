@@ -20,13 +20,13 @@ from perdure.cli.capture import captured
 from perdure.cli.log_levels import LogLevels
 from perdure.cli.start_screen import StartScreen
 from perdure.cli.terminal import Terminal
-from perdure.host.admin import AdminApi, is_host_path
 from perdure.host.advice import advice_for
-from perdure.host.app_folder import find_app_folder
-from perdure.host.environment import hand_over
+from perdure.host.app.app_folder import find_app_folder
+from perdure.host.app.environment import hand_over
 from perdure.host.host import DRAIN_S, Host, HostOptions
-from perdure.host.http_server import event_loop
-from perdure.host.sdk import APPS, OURS
+from perdure.host.http.admin import AdminApi, is_host_path
+from perdure.host.http.server import event_loop
+from perdure.host.sdk.sdk import APPS, OURS
 from perdure.webapi.access import ManagementAccess
 from perdure.webapi.guard import LOOPBACK_HOSTS, Guard
 from perdure.webapi.links import management_urls

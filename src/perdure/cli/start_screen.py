@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from perdure.host.functions import Listing
-from perdure.host.timer_trigger import schedule_row
+from perdure.host.app.functions import Listing
+from perdure.host.timers.trigger import schedule_row
 
 # Above this many functions of one kind, the start screen names them in one row.
 ROWS_PER_KIND_MAX = 20

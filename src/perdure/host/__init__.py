@@ -4,6 +4,6 @@ Importing this package puts perdure's SDK first on the path: from here on `azure
 the official package is installed beside it. The modules below could not import it safely otherwise.
 """
 
-from perdure.host.sdk import put_first
+from perdure.host.sdk.sdk import put_first
 
 put_first()

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from perdure.core.records import Instance
 from perdure.errors import AppError
-from perdure.host.functions import Listing
+from perdure.host.app.functions import Listing
 
 # How the executor names the failure of a call to an activity that is not there, and how its text names the activity.
 _NOT_FOUND = "ActivityNotFound"

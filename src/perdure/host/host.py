@@ -25,29 +25,29 @@ from perdure.engine.client import TaskHubClient
 from perdure.engine.requests import Request
 from perdure.engine.thread import EngineThread
 from perdure.errors import AppError, HostStoppedError
-from perdure.host.access import Access
-from perdure.host.added_headers import AddedHeaders
-from perdure.host.app import LoadedApp, load_app
-from perdure.host.app_folder import prepare_path
-from perdure.host.client_binding import client_binding
-from perdure.host.cors import Cors, CorsPolicy
-from perdure.host.frames import Setup
-from perdure.host.host_json import HostConfig, read_host_json
+from perdure.host.app.app_folder import prepare_path
+from perdure.host.app.loading import LoadedApp, load_app
+from perdure.host.app.payload_classes import limit_payloads
+from perdure.host.http.access import Access
+from perdure.host.http.added_headers import AddedHeaders
+from perdure.host.http.cors import Cors, CorsPolicy
+from perdure.host.http.keys import Keys
+from perdure.host.http.request_queue import RequestQueue
+from perdure.host.http.server import LOOPBACKS, HttpServer, bind, is_loopback
+from perdure.host.http.trigger import BODY_BYTES_MAX, HttpTriggers
 from perdure.host.http_activity import http_activity
-from perdure.host.http_server import LOOPBACKS, HttpServer, bind, is_loopback
-from perdure.host.http_trigger import BODY_BYTES_MAX, HttpTriggers
 from perdure.host.invoke import LocalExecutor
-from perdure.host.keys import Keys
-from perdure.host.local_settings import DEFAULT_PORT, added_environment, read_local_settings
 from perdure.host.notifications import Notifications
-from perdure.host.payload_classes import limit_payloads
-from perdure.host.request_queue import RequestQueue
-from perdure.host.retry_policy import FunctionRetryPolicy
-from perdure.host.sdk import OURS, ClientRequest, Sdk, chosen_sdk
-from perdure.host.storage_note import StorageNote, storage_note
-from perdure.host.timer_trigger import triggers_of
+from perdure.host.sdk.client_binding import client_binding
+from perdure.host.sdk.sdk import OURS, ClientRequest, Sdk, chosen_sdk
+from perdure.host.settings.host_json import HostConfig, read_host_json
+from perdure.host.settings.local_settings import DEFAULT_PORT, added_environment, read_local_settings
+from perdure.host.settings.storage_note import StorageNote, storage_note
+from perdure.host.timers.retry_policy import FunctionRetryPolicy
+from perdure.host.timers.trigger import triggers_of
 from perdure.host.user_code import UserCode
-from perdure.host.workers import Workers, worker_count
+from perdure.host.workers.frames import Setup
+from perdure.host.workers.pool import Workers, worker_count
 from perdure.state_folder import HostNote, StateFolder, absolute_store_url
 from perdure.stores import open_store
 

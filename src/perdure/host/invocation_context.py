@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import azure.functions as func
 
-from perdure.host.retry_policy import RetryContext
+from perdure.host.timers.retry_policy import RetryContext
 from perdure.host.user_code import Invocation, current_invocation
 
 

@@ -45,7 +45,7 @@ from perdure.engine.executor import (
 from perdure.errors import HostStoppedError, NonDeterminismError, UnknownFunctionError
 from perdure.host.turns import Turns
 from perdure.host.user_code import Invocation, UserCode, current_invocation, is_async
-from perdure.host.workers import Workers
+from perdure.host.workers.pool import Workers
 
 log = logging.getLogger("perdure.host")
 

@@ -23,8 +23,8 @@ from msgspec import Struct
 
 from perdure.core.records import Instance, RuntimeStatus, is_entity_id
 from perdure.engine.crossing import Crossing
-from perdure.host.host_json import Topic
-from perdure.host.host_settings import LifecycleEvent
+from perdure.host.settings.host_json import Topic
+from perdure.host.settings.host_settings import LifecycleEvent
 
 log = logging.getLogger("perdure.host")
 

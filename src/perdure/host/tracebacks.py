@@ -8,7 +8,7 @@ from pathlib import Path
 from traceback import StackSummary, TracebackException
 
 import perdure
-from perdure.host.sdk import SDK_ROOT
+from perdure.host.sdk.sdk import SDK_ROOT
 
 _OURS = (
     str(Path(perdure.__path__[0]).resolve()),

@@ -1,0 +1,1 @@
+"""HTTP: the listener, who may call, and the functions behind HTTP triggers."""

@@ -1,0 +1,1 @@
+"""Which `azure.durable_functions` runs the app: perdure's or the app's own."""
