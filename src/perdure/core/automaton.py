@@ -115,12 +115,6 @@ ANSWERS: Final[dict[type, type]] = {
 }
 """Event type that settles → event type that it settles; each at most once."""
 
-# The same moves by phase: building a key for every event costs as much as the rest of the check.
-_MOVES: Final[dict[str, dict[type, str]]] = {}
-for (_phase, _kind), _next in LEGAL.items():
-    _MOVES.setdefault(_phase, {})[_kind] = _next
-_MOVES[ENDED] = {}
-
 
 class EventAutomaton:
     """What a sequence of events amounts to: its phase, and what it has left open.
@@ -159,11 +153,10 @@ class EventAutomaton:
             IllegalHistoryError: it may not follow, or it answers nothing that is open.
         """
         kind = type(event)
-        phase = _MOVES[self.phase].get(kind)
-        if phase is None:
+        move = _MOVES[self.phase].get(kind)
+        if move is None:
             raise IllegalHistoryError(self.instance_id, f"{kind.__name__} while {self.phase}")
-        self.phase = phase
-        effect = _EFFECTS.get(kind)
+        self.phase, effect = move
         if effect is not None:
             effect(self, event)
 
@@ -211,7 +204,6 @@ def _rewound(automaton: EventAutomaton, event: ExecutionRewound) -> None:
     automaton.rewinds += 1
 
 
-# By type of event, as asking for one type after the other would cost more than the rest of the check.
 _EFFECTS: Final[dict[type, Callable[[EventAutomaton, Any], None]]] = {
     **dict.fromkeys(ANSWERS, _answered),
     **dict.fromkeys(DECISIONS, _decided),
@@ -220,3 +212,8 @@ _EFFECTS: Final[dict[type, Callable[[EventAutomaton, Any], None]]] = {
     ExecutionResumed: _suspended,
     ExecutionRewound: _rewound,
 }
+
+# `LEGAL` by phase, and what else the event does: to build keys or ask for types would cost more than all the rest.
+_MOVES: Final[dict[str, dict[type, tuple[str, Callable[[EventAutomaton, Any], None] | None]]]] = {ENDED: {}}
+for (_phase, _kind), _next in LEGAL.items():
+    _MOVES.setdefault(_phase, {})[_kind] = (_next, _EFFECTS.get(_kind))

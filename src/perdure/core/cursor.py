@@ -564,15 +564,15 @@ class OrchestrationCursor:
                 continue
             task.is_scheduled = True
             match task:
+                case ActivityCall():
+                    self._decide(task)
                 case EventTask():
                     if not task.is_cancelled:
                         self._waiters.setdefault(task.name.casefold(), deque()).append(task)
                 case TimerTask() if task.is_cancelled:
                     pass
                 case AtomicTask():
-                    task.id = self._take_number()
-                    self._tasks[task.id] = task
-                    self._actions[task.id] = task.to_action(task.id)
+                    self._decide(task)
                 case TaskAll() | TaskAny():
                     stack.extend(reversed(task.children))
                 case Routine():
@@ -583,6 +583,11 @@ class OrchestrationCursor:
                 case _:
                     task.is_scheduled = False
                     raise TypeError(f"{type(task).__name__} is not a task that perdure knows")
+
+    def _decide(self, task: AtomicTask) -> None:
+        task.id = number = self._take_number()
+        self._tasks[number] = task
+        self._actions[number] = task.to_action(number)
 
     def _take_number(self) -> int:
         number = self._next_id

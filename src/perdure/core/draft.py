@@ -264,8 +264,9 @@ class Draft:
 
     def _release_locks(self) -> None:
         """The execution ends: whatever locks it has or is still to get are given back."""
-        self._send_all(releases(self.row, self._locks, self.episode.now))
-        self._locks = []
+        if self._locks:
+            self._send_all(releases(self.row, self._locks, self.episode.now))
+            self._locks = []
 
     def _send_all(self, messages: Iterable[Message]) -> None:
         self.messages.update((message.message_id, message) for message in messages)

@@ -292,7 +292,9 @@ class RuntimeState:
 
     def _moved(self, checkpoint: Checkpoint) -> Checkpoint:
         self.instance = checkpoint.instance
-        self.position = checkpoint.position_after
+        self.position += 1
+        if checkpoint.replaces_history:
+            self.position = checkpoint.position_after
         if self.position == 0:
             self.automaton = EventAutomaton(self.instance.instance_id)
         return checkpoint

@@ -428,9 +428,11 @@ class Partition:
 
     def _leave_to_store(self, mail: Sequence[Message]) -> None:
         stored = [message for message in mail if message.is_stored]
+        if not stored:
+            return
         self._unread.update(message.message_id for message in stored)
         self._left.update(message.instance_id for message in stored)
-        self._is_behind = self._is_behind or bool(self._unread)
+        self._is_behind = True
 
     # ------------------------------------------------------------------ mail of one instance
 
