@@ -45,7 +45,7 @@ from perdure.host.settings.local_settings import DEFAULT_PORT, added_environment
 from perdure.host.settings.storage_note import StorageNote, storage_note
 from perdure.host.timers.retry_policy import FunctionRetryPolicy
 from perdure.host.timers.trigger import triggers_of
-from perdure.host.user_code import UserCode
+from perdure.host.user_code import UserCode, thread_count
 from perdure.host.workers.frames import Setup
 from perdure.host.workers.pool import Workers, worker_count
 from perdure.state_folder import HostNote, StateFolder, absolute_store_url
@@ -58,7 +58,6 @@ DRAIN_S = 10.0
 NOTIFICATIONS_END_WITHIN_S = 2.0
 
 ACTIVITIES_PER_CPU = 10  # the official host's default
-THREADS_SETTING = "PYTHON_THREADPOOL_THREAD_COUNT"
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # how tools on this machine reach a host on every address
 
@@ -128,11 +127,12 @@ class Host:
         self._state = StateFolder(self.folder)
         self._asked_store = None if options.store is None else absolute_store_url(options.store)
         self.store_url = self._asked_store or self._state.store_url(self.config.hub)
-        self.warnings = [*limit_payloads(environ), *local.warnings, *self.config.warnings, *_thread_warnings(environ)]
+        self.warnings = [*limit_payloads(environ), *local.warnings, *self.config.warnings]
         self.cors = CorsPolicy.of(options.cors or local.cors or "", options.cors_credentials or local.cors_credentials)
         self.warnings += [*self.sdk.warnings, *self.cors.warnings]
-        self.worker_processes, mistakes = worker_count(environ)
-        self.warnings += mistakes
+        self._threads, mistakes = thread_count(environ)
+        self.worker_processes, more_mistakes = worker_count(environ)
+        self.warnings += [*mistakes, *more_mistakes]
         asked_port = options.port if options.port is not None else local.port
         asked_address = options.address or local.address or "127.0.0.1"
         self.is_exposed = not is_loopback(asked_address)
@@ -214,52 +214,18 @@ class Host:
         if self.access is not None:
             self.access.prepare(each.name for each in self.app.http)
         self._management_urls = management_urls
-        activities_max = self.config.activities_max or ACTIVITIES_PER_CPU * (os.cpu_count() or 1)
-        threads = _threads(self._environ)
-        self._user_code = UserCode(threads=threads, concurrency=activities_max, time_limit=self.config.function_timeout)
-        settings = self.config.engine_settings()
+        self._user_code = UserCode(
+            threads=self._threads, concurrency=self._activities_max, time_limit=self.config.function_timeout
+        )
         if self.worker_processes > 1:
-            setup = Setup(
-                str(self.folder),
-                self.config.route_prefix,
-                None if self.config.functions is None else tuple(self.config.functions),
-                self.config.hub,
-                self._sdk_name,
-                settings,
-                threads=threads,
-                concurrency=activities_max,
-                log_level=logging.getLogger().level,
-                time_limit=self.config.function_timeout,
-            )
-            self._workers = Workers(self.worker_processes, setup, self._environ, clients=self)
+            self._workers = Workers(self.worker_processes, self._setup(), self._environ, clients=self)
             self._workers.start()  # they import the app while the engine starts
         operation_rules.rolls_back = self.config.rolls_back
         polling.interval = timedelta(milliseconds=self.config.http_poll_ms)
-        http = http_activity(reaches_private=self.address in LOOPBACKS)
-        activities = {**self.app.activities, http.name: http}
-        executor = LocalExecutor(
-            self.app.orchestrators,
-            activities,
-            self._user_code,
-            self.config.actions_max,
-            self.app.entities,
-            self.sdk.new_cursor,
-            self._workers,
-            self.config.entities_max,
-        )
-        store = open_store(self.store_url, hub=self.config.hub, partitions=self.config.partitions)
         if self.config.topic is not None:
             self._notifications = Notifications(self.config.topic, self.config.hub)
             self._notifications.start()
-        default_retry = None if self.config.retry is None else FunctionRetryPolicy.of_setting(self.config.retry)
-        engine = EngineThread(
-            store,
-            executor,
-            settings=settings,
-            observe=self._told(observe),
-            stopped=self._engine_failure.set_result,
-            scheduled=triggers_of(self.app.timers, self._user_code, default_retry),
-        )
+        engine = self._engine_thread(self._user_code, observe)
         self._engine = engine  # before it starts: activities that a crash interrupted begin at once, some with clients
         self._user_code.start()
         try:
@@ -278,6 +244,48 @@ class Host:
             queue=_queue(self.config),
             body_bytes_max=_body_bytes_max(self._environ),
             has_home_page=self._environ.get("AzureWebJobsDisableHomepage", "").casefold() != "true",
+        )
+
+    @property
+    def _activities_max(self) -> int:
+        return self.config.activities_max or ACTIVITIES_PER_CPU * (os.cpu_count() or 1)
+
+    def _setup(self) -> Setup:
+        """What the worker processes are told."""
+        return Setup(
+            str(self.folder),
+            self.config.route_prefix,
+            None if self.config.functions is None else tuple(self.config.functions),
+            self.config.hub,
+            self._sdk_name,
+            self.config.engine_settings(),
+            threads=self._threads,
+            concurrency=self._activities_max,
+            log_level=logging.getLogger().level,
+            time_limit=self.config.function_timeout,
+        )
+
+    def _engine_thread(self, user_code: UserCode, observe: Callable[[Instance], None] | None) -> EngineThread:
+        config, app = self.config, self.app
+        http = http_activity(reaches_private=self.address in LOOPBACKS)
+        executor = LocalExecutor(
+            app.orchestrators,
+            {**app.activities, http.name: http},
+            user_code,
+            config.actions_max,
+            app.entities,
+            self.sdk.new_cursor,
+            self._workers,
+            config.entities_max,
+        )
+        default_retry = None if config.retry is None else FunctionRetryPolicy.of_setting(config.retry)
+        return EngineThread(
+            open_store(self.store_url, hub=config.hub, partitions=config.partitions),
+            executor,
+            settings=config.engine_settings(),
+            observe=self._told(observe),
+            stopped=self._engine_failure.set_result,
+            scheduled=triggers_of(app.timers, user_code, default_retry),
         )
 
     def _told(self, observe: Callable[[Instance], None] | None) -> Callable[[Instance], None] | None:
@@ -449,22 +457,3 @@ def _engine_failed(error: BaseException) -> HostStoppedError:
         f"The engine failed, so this host has stopped: {type(error).__name__}: {error}\n"
         "What was unfinished goes on at the next start. It is a defect of perdure: report it with the traceback above."
     )
-
-
-def _threads(environ: Mapping[str, str]) -> int:
-    value = environ.get(THREADS_SETTING, "")
-    return int(value) if value.isdigit() and int(value) > 0 else min(32, (os.cpu_count() or 1) + 4)
-
-
-def _thread_warnings(environ: Mapping[str, str]) -> list[str]:
-    value = environ.get(THREADS_SETTING)
-    if value is None:
-        return []
-    if not value.lstrip("-").isdigit():
-        return [f"{THREADS_SETTING} must be an integer"]
-    if int(value) < 1:
-        return [
-            f"{THREADS_SETTING} must be set to a value between 1 and sys.maxint. "
-            "Reverting to default value for max_workers"
-        ]
-    return []

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from queue import SimpleQueue
@@ -26,6 +27,24 @@ from perdure.host.time_limit import TimeLimit
 
 # Cancelled coroutines end in milliseconds; one that blocks, or will not be cancelled, is not waited for any longer.
 LOOP_ENDS_WITHIN_S = 1.0
+
+THREADS_SETTING = "PYTHON_THREADPOOL_THREAD_COUNT"
+
+
+def thread_count(environ: Mapping[str, str]) -> tuple[int, list[str]]:
+    """How many threads sync functions have, and what is wrong with the setting. Source: the Python worker's texts."""
+    default = min(32, (os.cpu_count() or 1) + 4)
+    text = environ.get(THREADS_SETTING)
+    if text is None:
+        return default, []
+    if not text.removeprefix("-").isdecimal():
+        return default, [f"{THREADS_SETTING} must be an integer"]
+    if int(text) < 1:
+        return default, [
+            f"{THREADS_SETTING} must be set to a value between 1 and sys.maxint. "
+            "Reverting to default value for max_workers"
+        ]
+    return int(text), []
 
 
 class Invocation(Struct, frozen=True):

@@ -69,7 +69,7 @@ def worker_count(environ: Mapping[str, str]) -> tuple[int, list[str]]:
     text = environ.get(COUNT_SETTING, "").strip()
     if not text:
         return 1, []
-    asked = int(text) if text.lstrip("+-").isdecimal() else 1
+    asked = int(text) if text.removeprefix("-").isdecimal() else 1
     count = min(max(asked, 1), COUNT_MAX)
     if str(count) == text:
         return count, []
