@@ -224,6 +224,7 @@ class Host:
             executor,
             clock=clock,
             settings=settings,
+            observe=hub.turned.append,
             new_id=hub.new_id,
         )
         self.client = TaskHubClient(self.engine)
@@ -305,6 +306,7 @@ class Hub(Functions):
         replays: every episode replays its history.
         settings: of hosts that start from now on.
         clock: of all hosts.
+        turned: the rows that hosts told of: what began an instance's life, or ended it.
     """
 
     def __init__(self, store: Store, *, replays: bool, settings: Settings, seed: str) -> None:
@@ -315,6 +317,7 @@ class Hub(Functions):
         self.troubles: list[Trouble] = []
         self.clock = VirtualClock(asyncio.get_running_loop())
         self.hosts: list[Host] = []
+        self.turned: list[Instance] = []
         self._ids = Random(seed)
 
     @property

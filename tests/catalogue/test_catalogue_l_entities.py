@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 from azure.durable_functions import DurableEntity, EntityId
 from catalogue_hub import SHARED, Hub, value
-from catalogue_kit import case, later
+from catalogue_kit import case
 
 from perdure.core.events import EntityOperationCompleted
 from perdure.core.failures import EntityOperationFailedError
@@ -792,7 +792,15 @@ async def test_operations_that_a_class_does_not_have(hub: Hub):
     assert await hub.entity_row("@account@a") is None
 
 
-later("L34", "over HTTP: GET of none is 404, POST of a signal 202, GET of a state 200", "with the paths of entities")
+@case("L34", "over HTTP: GET of none is 404, POST of a signal 202, GET of a state 200")
+async def test_entities_over_http(hub: Hub):
+    with_counter(hub)
+
+    assert (await hub.http("GET", "entities/counter/c")).status_code == 404
+    assert (await hub.http("POST", "entities/counter/c", params={"op": "add"}, json=5)).status_code == 202
+    await hub.settle()
+    state = await hub.http("GET", "entities/counter/c")
+    assert (state.status_code, state.json()) == (200, 5)
 
 
 @case("L35", "new code cannot read the old state: operations fail, and the state stays as it is")

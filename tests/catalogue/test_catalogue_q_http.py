@@ -164,12 +164,66 @@ async def test_a_list_in_pages(hub: Hub):
     assert (len(both), len(running)) == (14, 7)
 
 
-later("Q6", "the paths of entities", "with entities (issue 4)")
+@case(
+    "Q6",
+    "the paths of entities: signal, read, list with and without states, delete; whoever is not there is missing",
+    only="memory live",
+    why=HTTP,
+)
+async def test_the_paths_of_entities(hub: Hub):
+    @hub.entity
+    def Counter(context):
+        if context.operation_name == "delete":
+            context.destruct_on_exit()
+        else:
+            context.set_state(context.get_state(lambda: 0) + context.get_input())
+
+    async def listed(**query: str) -> list[tuple[str, object]]:
+        answer = await hub.http("GET", "entities/counter", params=query)
+        assert answer.status_code == 200
+        return [(each["entityId"]["key"], each["state"]) for each in answer.json()]
+
+    for key, amount in (("a", 5), ("b", 2), ("", 1)):
+        sent = await hub.http("POST", f"entities/Counter/{key}", params={"op": "add"}, json=amount)
+        assert (sent.status_code, sent.content) == (202, b"")
+    await hub.settle()
+    assert (await hub.http("GET", "entities/counter/a")).json() == 5
+    assert (await hub.http("GET", "entities/counter/$")).json() == 1
+    assert sorted(await listed()) == [("", None), ("a", None), ("b", None)]
+    assert sorted(await listed(fetchState="true")) == [("", 1), ("a", 5), ("b", 2)]
+    assert (await hub.http("DELETE", "entities/counter/a")).status_code == 202
+    await hub.settle()
+    assert (await hub.http("GET", "entities/counter/a")).status_code == 404
+    assert [key for key, _ in sorted(await listed())] == ["", "b"]
+    assert (await hub.http("POST", "entities/nobody/a")).status_code == 400
+
+
 later("Q7", "spans of starts, orchestrations and activities belong together, and a replay makes none", "with tracing")
 later("Q8", "spans of timers and children, and failures in them", "with tracing")
 later("Q9", "continue-as-new stays in the same trace", "with tracing")
-later("Q10", "a notification for each change of life, once", "with notifications")
 later("Q11", "a tracking log without records of replays", "with tracing")
+
+
+@case("Q10", "a notification for each change of life, once, whatever is replayed: what hosts tell is what is posted")
+async def test_each_change_of_life_is_told_once(hub: Hub):
+    with_all_ends(hub)
+    await hub.run("echo", 1, instance_id="completed")
+    await hub.run("unlucky", instance_id="failed")
+    await hub.start("waiter", instance_id="terminated")
+    await hub.settle()
+    await hub.client.terminate("terminated", "enough")
+    await hub.settle()
+    await hub.restart()
+    await hub.settle()
+
+    assert [(each.instance_id, str(each.status)) for each in hub.turned] == [
+        ("completed", "Running"),
+        ("completed", "Completed"),
+        ("failed", "Running"),
+        ("failed", "Failed"),
+        ("terminated", "Running"),
+        ("terminated", "Terminated"),
+    ]
 
 
 class Server:

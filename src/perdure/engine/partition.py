@@ -12,6 +12,7 @@ from datetime import datetime
 from heapq import heappop, heappush
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from perdure.core.entities import Entity
 from perdure.core.records import (
@@ -22,6 +23,7 @@ from perdure.core.records import (
     Instance,
     Lease,
     Message,
+    RuntimeStatus,
     StoredInstance,
 )
 from perdure.core.state import RuntimeState
@@ -389,12 +391,13 @@ class Partition:
             self._settle(checkpoint, mail)
             activities.extend(checkpoint.activities)
             messages.extend(checkpoint.messages)
-            if checkpoint.instance.status.is_terminal:
+            status = checkpoint.instance.status
+            if checkpoint.position == 0 and checkpoint.execution_id == checkpoint.instance.created_by:
+                turned.extend(_begun(checkpoint.instance))
+            if status.is_terminal:
                 turned.append(checkpoint.instance)
                 self.sessions.pop(instance_id, None)
                 ended.append(instance_id)
-            elif checkpoint.position == 0 and checkpoint.execution_id == checkpoint.instance.created_by:
-                turned.append(checkpoint.instance)
             if checkpoint.replaces_history and not checkpoint.position_after:
                 self._woken.add(instance_id)
             if instance_id in self._mail or instance_id in self._woken:
@@ -453,3 +456,14 @@ class Partition:
     def _make_ready(self, instance_id: str) -> None:
         if instance_id not in self._busy:
             self._ready[instance_id] = None
+
+
+def _begun(instance: Instance) -> Iterable[Instance]:
+    """The row that began an instance's life, from that of its first checkpoint; none if it ended without having run."""
+    match instance.status:
+        case RuntimeStatus.RUNNING:
+            return (instance,)
+        case RuntimeStatus.TERMINATED:
+            return ()
+        case _:
+            return (replace(instance, status=RuntimeStatus.RUNNING),)
