@@ -1,6 +1,6 @@
 # Needs make and any Python from 3.11 on; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance catalogue e2e fuzz sim transfers bench docs clean
+.PHONY: help run test check conformance catalogue e2e fuzz sim timings transfers bench docs clean
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 ifeq ($(OS),Windows_NT)
   BIN := .venv/Scripts
@@ -13,6 +13,7 @@ SEEDS ?= 200
 TRANSFERS ?= 3000
 KILLS ?= 100
 FUZZ_REQUESTS ?= 20000
+TIMINGS ?= 100000
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +41,9 @@ fuzz: .venv/.tools ## requests that nobody would think of, at a real host: FUZZ_
 
 sim: .venv/.tools ## simulate hosts, crashes and time: SEEDS=n
 	@$(PY) tests/fault/simulate.py --seeds $(SEEDS) --jobs 2
+
+timings: .venv/.tools ## whether the time of a refusal tells something about a secret: TIMINGS=n for each side
+	@TIMINGS=$(TIMINGS) $(PY) -m pytest -q -s tests/unit/test_host_keys.py -k how_long_a_refusal
 
 transfers: .venv/.tools ## move money under locks while the host is killed again and again: TRANSFERS=n KILLS=n
 	@TRANSFERS=$(TRANSFERS) KILLS=$(KILLS) $(PY) -m pytest -q -s tests/fault/test_kill_entities.py

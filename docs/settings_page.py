@@ -44,7 +44,9 @@ VARIABLES = (
     ("WEBSITE_SITE_NAME", "names the hub, if host.json does not"),
     ("WEBSITE_SLOT_NAME", "in another slot than `Production`, the hub has to be named"),
     ("WEBSITE_TIME_ZONE, TZ", "the time zone of timer schedules"),
+    ("PERDURE_CALL_HTTP_ALLOW", "where `call_http` may go beyond the public web, if others reach the host"),
     ("PERDURE_INTERPRETER", "`this`: do not hand over to the virtual environment of the app"),
+    ("PERDURE_LINKS_EXPIRE_AFTER", "how long a link to an instance gets in, a time or -1 for ever; default is 90 days"),
     ("PERDURE_MAX_PAYLOAD_BYTES", "the largest payload; default is 64 MiB"),
 )  # fmt: skip
 

@@ -213,15 +213,20 @@ class ForbiddenAddressError(PerdureError):
     Attributes:
         host: as the request named it.
         address: what that stands for.
+        port: the one that may not be reached, or None if it is the address.
     """
 
-    def __init__(self, host: str, address: str) -> None:
+    def __init__(self, host: str, address: str, port: int | None = None) -> None:
+        where, why = f"{address} ('{host}')", "it is no public address"
+        if port is not None:
+            where, why = f"port {port} of {where}", "it is none of the ports of the web, 80 and 443"
         super().__init__(
-            f"call_http does not go to {address} ('{host}'): it is no public address, and this host can be reached by "
-            "others, who could look into its network this way. Make the request in an activity of your own."
+            f"call_http does not go to {where}: {why}, and this host can be reached by others, who could look into its "
+            "network this way. Allow it in PERDURE_CALL_HTTP_ALLOW, or make the request in an activity of your own."
         )
         self.host = host
         self.address = address
+        self.port = port
 
 
 class FunctionTimeoutError(PerdureError):

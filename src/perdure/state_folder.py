@@ -74,7 +74,8 @@ class StateFolder:
     def write_note(self, note: HostNote) -> None:
         """Tell the command line, and only this user, where the host is; nobody ever reads half a note."""
         new = self._note.with_suffix(".new")
-        with open(os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        new.unlink(missing_ok=True)  # whatever is there may be open to others, or a link to elsewhere
+        with open(os.open(new, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "wb") as file:
             file.write(msgspec.json.encode(note))
         new.replace(self._note)
 

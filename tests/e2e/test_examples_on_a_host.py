@@ -29,6 +29,7 @@ from perdure.engine.thread import EngineThread
 from perdure.host.app.loading import LoadedApp
 from perdure.host.http.trigger import HttpTriggers
 from perdure.host.http_activity import http_activity
+from perdure.host.http_reach import EVERYWHERE
 from perdure.host.invoke import LocalExecutor
 from perdure.host.sdk.our_sdk import fitting_client
 from perdure.host.user_code import UserCode
@@ -89,7 +90,7 @@ def elsewhere() -> Iterator[str]:
 def running(app: LoadedApp) -> Iterator[tuple[TaskHubClient, HttpTriggers]]:
     """The app on threads of its own: the task hub's client, and the app's HTTP functions."""
     user_code = UserCode(threads=2, concurrency=4)
-    activities = {**app.activities, HTTP_ACTIVITY: http_activity(reaches_private=True)}
+    activities = {**app.activities, HTTP_ACTIVITY: http_activity(EVERYWHERE)}
     engine = EngineThread(MemoryStore(1), LocalExecutor(app.orchestrators, activities, user_code))
     user_code.start()
     engine.start()

@@ -239,25 +239,6 @@ class TestClient:
         assert links["statusQueryGetUri"].startswith(f"http://127.0.0.1:{host.port}/runtime/webhooks/durabletask/")
 
 
-class TestClassicModel:
-    def test_folders_with_function_json_run_with_it_too(self, tmp_path: Path):
-        copy = copy_app("classic", tmp_path)
-        app_environment(copy / ".venv")
-
-        with started(copy, "--sdk", "app") as running:
-
-            def ran(name: str, given: str = "") -> Any:
-                links = running.request("POST", f"/api/orchestrators/{name}", given or None).json()
-                return running.result(links["id"])["output"]
-
-            assert ran("HelloCities") == ["Hello Tokyo!", "Hello Seattle!", "Hello London!"]
-            assert ran("SumOfSquares", "20") == sum(n * n for n in range(20))
-            assert ran("Parent") == ["Hello Ann!", "Hello Bob!"]
-            assert ran("Approval", "0.01") == "nobody decided"
-            assert ran("Tally") == 7
-            assert running.request("GET", "/api/counters/tally").json() == 7
-
-
 class TestStarting:
     def test_the_start_says_which_sdk_runs_the_app(self, host: HostProcess):
         line = host.find("started")
@@ -289,14 +270,6 @@ class TestStarting:
 
         done = (copy / "ledger").read_text().split()[1::2]
         assert done == [str(each) for each in range(12)]
-
-    def test_activities_may_run_in_processes_of_their_own(self, tmp_path: Path):
-        copy = copy_app("official", tmp_path)
-        app_environment(copy / ".venv")
-
-        with started(copy, "--sdk", "app", environ={"FUNCTIONS_WORKER_PROCESS_COUNT": "2"}) as running:
-            assert output(running, "fan_out", 4) == 14
-            assert output(running, "ordering") == ["Order", "TEA", 3]
 
     def test_without_the_official_package_the_start_says_what_to_do(self, tmp_path: Path):
         code, said = refused(app_with_version(tmp_path, None), "--sdk", "app")

@@ -81,6 +81,10 @@ def test_a_header_of_a_megabyte_is_refused(port: int):
     assert answer(port, request(b"X: " + b"y" * 1_000_000)).startswith(b"HTTP/1.1 431 ")
 
 
+def test_ten_thousand_header_fields_are_refused(port: int):
+    assert answer(port, request(*(b"X-%d: y" % number for number in range(10_000)))).startswith(b"HTTP/1.1 431 ")
+
+
 def test_a_field_that_never_ends_is_cut_off(port: int):
     with connect(port) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX: ")

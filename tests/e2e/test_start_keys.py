@@ -134,6 +134,40 @@ def test_links_end_when_the_key_that_signs_them_is_renewed(keyed: Keyed):
     assert keyed.status("GET", f"{link.path}?{link.query}") == 401
 
 
+def test_a_link_ends_when_the_settings_say_so(tmp_path: Path):
+    folder = copy_app("fuzzed", tmp_path)
+    with started(folder, "--enable-auth", environ={"PERDURE_LINKS_EXPIRE_AFTER": "00:00:02"}) as host:
+        keyed = Keyed(folder, host)
+        answer = host.request("POST", "/api/start/approval/short", headers=keyed.key("host/default"))
+        links = [f"{link.path}?{link.query}" for link in map(urlsplit, urls(answer.json()))]
+        assert keyed.status("GET", links[0]) == 202
+
+        eventually(lambda: keyed.status("GET", links[0]) == 401)
+
+        assert {keyed.status("POST", link, JSON, "1") for link in links[1:]} == {401}
+        assert keyed.status("GET", f"{BASE}/instances/short", keyed.key("master")) == 202
+
+
+def test_a_key_to_look_and_a_key_to_steer_do_no_more(keyed: Keyed):
+    look = {"x-functions-key": keyed.command("keys", "rotate", "read/dashboard").strip()}
+    steer = {"x-functions-key": keyed.command("keys", "rotate", "operate/support").strip()}
+
+    def codes(method: str, path: str) -> list[int]:
+        return [keyed.status(method, f"{BASE}/{path}", key) for key in (look, steer)]
+
+    assert codes("POST", "orchestrators/approval/steered") == [401, 202]
+    assert codes("GET", "instances/steered?showHistory=true") == [202, 202]
+    assert codes("POST", "instances/steered/terminate") == [401, 202]
+    eventually(lambda: keyed.status("GET", f"{BASE}/instances/steered", look) == 200)
+    assert codes("DELETE", "instances/steered") == [401, 401]
+    assert codes("DELETE", "instances?createdTimeFrom=2020-01-01") == [401, 401]
+    for path in ("/admin/host/status", "/api/mirror/x", "/api/secret"):
+        assert [keyed.status("GET", path, key) for key in (look, steer)] == [401, 401]
+
+    keyed.command("keys", "remove", "read/dashboard")
+    assert codes("GET", "instances") == [401, 200]
+
+
 def test_keys_are_managed_over_http_with_the_master_key(keyed: Keyed):
     master = keyed.key("master")
 

@@ -303,7 +303,9 @@ class TestTheAppsOwnEnvironment:
 
         assert code == 2
         python = folder / ".venv" / "bin" / "python"
-        assert f"{python} -m pip install perdure" in text
+        (install,) = (line for line in text.splitlines() if f"{python} -m pip install " in line)
+        source = Path(install.rpartition(" ")[2])
+        assert source == Path("perdure") or (source / "pyproject.toml").is_file()
         assert f"{python} -m perdure start" in text
 
     def test_an_environment_with_perdure_takes_over(self, tmp_path: Path):

@@ -80,7 +80,7 @@ def test_what_an_activity_prints_and_logs_is_shown_with_its_function_and_instanc
     instance_id = app.start("calls", ["says", "Grüezi"])
     app.host.result(instance_id)
     shown = eventually(
-        lambda: len(found := [x for x in list(app.host.lines) if x.get("function") == "says"]) >= 5 and found
+        lambda: len(found := [x for x in list(app.host.lines) if x.get("function") == "says"]) >= 6 and found
     )
 
     assert {line["instance_id"] for line in shown} == {instance_id}
@@ -90,6 +90,7 @@ def test_what_an_activity_prints_and_logs_is_shown_with_its_function_and_instanc
     logged = [line for line in shown if line["stream"] == "log"]
     assert [line["message"] for line in logged][:2] == ["Grüezi logs", "it is an exception"]
     assert logged[0]["level"] == "warning"
+    assert logged[-1]["message"] == "it is none"
     assert "OrderError: Grüezi" in "\n".join(line["message"] for line in logged)
 
 

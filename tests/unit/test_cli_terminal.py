@@ -14,9 +14,11 @@ import pytest
 from perdure.cli.capture import LinesOf
 from perdure.cli.line_writer import LineWriter
 from perdure.cli.log_levels import LogLevels
+from perdure.cli.start_screen import StartScreen
 from perdure.cli.terminal import Terminal
 from perdure.core.failures import FailureDetails
 from perdure.core.records import Instance, RuntimeStatus
+from perdure.host.app.functions import Listing, Source
 from perdure.host.user_code import Invocation, current_invocation
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -65,6 +67,50 @@ def record(text: str, level: int = logging.WARNING, name: str = "perdure.engine"
     made = logging.LogRecord(name, level, __file__, 1, text, (), None)
     vars(made).update(extra)
     return made
+
+
+def start_screen(*listings: Listing) -> StartScreen:
+    return StartScreen(
+        title="perdure", sdk="ours", store="memory:", hub="Hub", asks_for_keys=False, resumed=0, warnings=(), notes=(),
+        url="http://localhost:7071", listings=listings, now=NOW,
+    )  # fmt: skip
+
+
+class TestStart:
+    def test_places_stand_below_each_other(self):
+        short = Listing("HTTP", "ping", Source("function_app.py", 3), "api/ping", ("GET",))
+        long = Listing("HTTP", "start", Source("blueprint.py", 9), "api/start/{name}", ("POST",))
+
+        rows = start_screen(short, long).text().splitlines()
+
+        first, second = (row for row in rows if "http://localhost:7071/api/" in row)
+        assert first.index("function_app.py:3") == second.index("blueprint.py:9")
+
+    @pytest.mark.parametrize("as_json", [False, True])
+    def test_what_functions_do_before_it_is_shown_after_it(self, as_json: bool):
+        screen = Screen(as_json)
+        screen.terminal.hold()
+
+        with inside("tick"):
+            print("early", file=screen.stdout)
+        screen.terminal.observe(instance(RuntimeStatus.RUNNING))
+        screen.terminal.note("the host itself waits for nothing")
+        screen.terminal.show_start(start_screen())
+        screen.terminal.observe(instance(RuntimeStatus.COMPLETED))
+
+        text = screen.text()
+        told = ["waits for nothing", "http://localhost:7071", "early", "order_flow", "ompleted"]
+        places = [text.index(each) for each in told]
+        assert places == sorted(places)
+
+    def test_what_was_held_is_not_lost_if_the_host_does_not_get_that_far(self):
+        screen = Screen()
+        screen.terminal.hold()
+
+        screen.terminal.observe(instance(RuntimeStatus.RUNNING))
+        screen.terminal.close()
+
+        assert "order_flow" in screen.out.getvalue()
 
 
 class TestUserLines:

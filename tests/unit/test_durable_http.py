@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import azure.durable_functions as df
+import httpx2
 import pytest
 
+from address_tricks import urls
 from given import START, HistoryPart, calls, completed, failed, given, scheduled, sets_timer, timer_created, timer_fired
 from perdure.core.durable_http import HTTP_ACTIVITY, HttpRequest, TokenResource, header, origin, polling
 
@@ -67,6 +70,10 @@ def test_an_answer_202_that_names_no_location_is_the_answer(headers: dict[str, s
     ("retry_after", "wait_s"),
     [
         ("5", 5),
+        ("86400", 86_400),
+        ("86401", 86_400),
+        ("9" * 9, 86_400),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400),
         (" 5 ", 5),
         ("0", 0),
         (["9", "5"], 9),
@@ -172,13 +179,46 @@ def test_a_request_moves_with_its_body_only_if_its_method_stays():
     assert request.moved("GET", "/z") == HttpRequest("GET", "http://a/z", None, {"X": "1"}, TOKEN)
 
 
-@pytest.mark.parametrize("target", ["http://b/z", "https://a/z", "http://a:81/z", "//b/z", "http://u@b/z"])
+@pytest.mark.parametrize("url", urls(8080))
+def test_who_is_asked_is_who_was_meant(url: str):
+    """Credentials go by what one reader of URLs takes for the host, requests by what another does."""
+    try:
+        meant = origin(url)[1]
+        asked = httpx2.URL(url).host
+    except (ValueError, httpx2.InvalidURL):
+        return  # and nothing is asked
+
+    text = meant or ""
+    assert not text.isascii() or asked.lower() in ("", text, quote(text, safe="%:"))
+
+
+def test_what_was_dropped_on_the_way_stays_dropped_however_long_the_way_is():
+    request = HttpRequest("GET", "http://a/x", None, {**SECRETS, "X-Api-Key": "k"}, TOKEN)
+
+    for target in ("http://b/1", "http://a/2", "https://a/3", "https://c/4", "https://a:443/5", "https://a/6"):
+        request = request.moved("GET", target)
+
+    assert (request.headers, request.token_source) == ({"Accept-Language": "de"}, None)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["http://b/z", "https://a/z", "http://a:81/z", "//b/z", "http://u@b/z", "http://a@b/z", "http://a:80@b/z", "http://a.b/z",
+     "http://a.:80/z", "http://\u0430/z", "http://xn--80a/z", "http://a%2eb/z", "http://b\\@a.c/z", "http://A:8080/z", "http://[::1]/z"],
+)  # fmt: skip
 def test_nothing_secret_goes_to_another_origin(target: str):
     request = HttpRequest("GET", "http://a/x", None, {**SECRETS, "Proxy-Authorization": "p"}, TOKEN)
 
     moved = request.moved("GET", target)
 
     assert (moved.headers, moved.token_source) == ({"Accept-Language": "de"}, None)
+
+
+@pytest.mark.parametrize("target", ["\\\\b/z", "http:\\\\b/z", "///b/z", "/\\b/z", "b@c", "?//b/", "http:b/z"])
+def test_what_only_looks_like_another_origin_stays_at_this_one(target: str):
+    request = HttpRequest("GET", "http://a/x", None, SECRETS, TOKEN)
+
+    assert httpx2.URL(request.moved("GET", target).uri).host == "a"
 
 
 def test_only_what_may_be_said_to_anybody_goes_to_another_origin():

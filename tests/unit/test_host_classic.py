@@ -13,6 +13,7 @@ import pytest
 from perdure.errors import AppError
 from perdure.host.app.functions import Listing
 from perdure.host.app.loading import LoadedApp, load_app
+from perdure.host.http.web_app import AsgiWebApp, WsgiWebApp
 from perdure.host.sdk.our_sdk import OurSdk
 
 ORCHESTRATION = {"name": "context", "type": "orchestrationTrigger", "direction": "in"}
@@ -344,6 +345,54 @@ class TestClients:
         (http,) = load(tmp_path).http
 
         assert (http.client_names, http.client_texts) == (("starter",), frozenset())
+
+    def test_azure_would_not_load_it_and_a_warning_says_so(self, tmp_path: Path):
+        function(
+            tmp_path,
+            "Start",
+            REQUEST,
+            CLIENT,
+            RESPONSE,
+            script="""
+            import azure.durable_functions as df
+
+            async def main(req, starter: df.DurableOrchestrationClient): ...
+            """,
+        )
+
+        (warning,) = load(tmp_path).warnings
+
+        assert warning.endswith(
+            "Start works here, but Azure would not load it: "
+            "its client 'starter' is annotated \"DurableOrchestrationClient\", not str"
+        )
+
+
+class TestWebApplications:
+    @pytest.mark.parametrize(("middleware", "kind"), [("AsgiMiddleware", AsgiWebApp), ("WsgiMiddleware", WsgiWebApp)])
+    def test_a_middlewares_main_is_run_as_the_application_that_it_is(self, tmp_path: Path, middleware: str, kind: type):
+        function(
+            tmp_path,
+            "Site",
+            REQUEST,
+            RESPONSE,
+            script=f"import azure.functions as func\nmain = func.{middleware}(lambda *_: None).main\n",
+        )
+
+        (http,) = load(tmp_path).http
+
+        assert isinstance(http.web_app, kind)
+
+    def test_it_stands_where_its_script_does(self, tmp_path: Path):
+        function(
+            tmp_path,
+            "Site",
+            REQUEST,
+            RESPONSE,
+            script="import azure.functions as func\nmain = func.AsgiMiddleware(print).main\n",
+        )
+
+        assert str(listing(load(tmp_path), "Site").source) == f"{Path('Site/__init__.py')}:1"
 
 
 class TestOff:

@@ -34,6 +34,10 @@ def test_any_other_value_is_named_but_nothing_secret_of_it(environ: dict[str, st
     assert "s3cret" not in note.text
 
 
+def test_a_setting_that_is_not_there_says_where_state_goes():
+    assert storage_note({}).text == "AzureWebJobsStorage is not set: the embedded store is used (--strict refuses)"
+
+
 def test_an_endpoint_that_is_no_address_names_nobody_and_stops_nothing():
     note = storage_note({"AzureWebJobsStorage": "BlobEndpoint=http://["})
 

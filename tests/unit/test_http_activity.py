@@ -19,6 +19,7 @@ from perdure.core.durable_http import HttpRequest, TokenResource
 from perdure.errors import ForbiddenAddressError
 from perdure.host import http_client
 from perdure.host.http_activity import HttpActivity
+from perdure.host.http_reach import EVERYWHERE, Reach
 
 SECRETS = {"Authorization": "Bearer x", "Cookie": "c=1", "X-Functions-Key": "k"}
 
@@ -52,6 +53,16 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(200, bytes(20_000))
             case ["bomb"]:
                 self.answer(200, gzip.compress(bytes(50_000_000)), ("Content-Encoding", "gzip"))
+            case ["heads", many]:
+                self.answer(200, b"", *((f"X-{number}", "y" * 1000) for number in range(int(many))))
+            case ["drips"]:
+                self.send_response(200)
+                self.end_headers()
+                while not self.server.stopping.wait(0.01):  # type: ignore[attr-defined]
+                    try:
+                        self.wfile.write(b".")
+                    except OSError:
+                        return
             case ["silent"]:
                 self.server.stopping.wait(10)  # type: ignore[attr-defined]
                 self.close_connection = True
@@ -94,13 +105,16 @@ def server(serve: Callable[[], Server]) -> Server:
     return serve()
 
 
-def fetched(request: HttpRequest, *, reaches_private: bool = True, names: Any = None) -> dict[str, Any]:
+LIMITED = Reach(is_limited=True)
+
+
+def fetched(request: HttpRequest, *, reach: Reach = EVERYWHERE, names: Any = None) -> dict[str, Any]:
     """What the activity answers; `names` stands for the name service of the machine."""
 
     async def run() -> dict[str, Any]:
         if names is not None:
             asyncio.get_running_loop().getaddrinfo = names  # type: ignore[method-assign]
-        return await HttpActivity(reaches_private=reaches_private)(request)
+        return await HttpActivity(reach)(request)
 
     return asyncio.run(run())
 
@@ -211,6 +225,19 @@ def test_a_header_that_would_be_two_is_refused(server: Server):
         fetched(HttpRequest("GET", server.url, None, {"a": "b\nc: d"}))
 
 
+def test_an_answer_whose_head_does_not_end_is_refused(server: Server):
+    assert fetched(HttpRequest("GET", f"{server.url}/heads/30"))["statusCode"] == 200
+    with pytest.raises(ConnectionError):
+        fetched(HttpRequest("GET", f"{server.url}/heads/3000"))
+
+
+def test_an_answer_that_drips_has_the_same_time_as_any_other(server: Server, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_client, "TIMEOUT_S", 0.2)
+
+    with pytest.raises(TimeoutError, match=r"/drips: no answer in time"):
+        fetched(HttpRequest("GET", f"{server.url}/drips"))
+
+
 # ---------------------------------------------------------------------- redirects
 
 
@@ -283,14 +310,14 @@ def test_a_location_after_a_redirect_is_relative_to_where_that_led(serve: Callab
 )  # fmt: skip
 def test_private_addresses_are_refused_unless_allowed(host: str):
     with pytest.raises(ForbiddenAddressError, match="is no public address"):
-        fetched(HttpRequest("GET", f"http://{host}:9/"), reaches_private=False)
+        fetched(HttpRequest("GET", f"http://{host}:9/"), reach=LIMITED)
 
 
 def test_a_name_is_judged_by_what_it_stands_for():
     names, asked = pointing_to("10.0.0.1", "127.0.0.1")
 
     with pytest.raises(ForbiddenAddressError, match=r"does not go to 10\.0\.0\.1 \('inner\.test'\)"):
-        fetched(HttpRequest("GET", "http://inner.test/"), reaches_private=False, names=names)
+        fetched(HttpRequest("GET", "http://inner.test/"), reach=LIMITED, names=names)
 
     assert asked == ["inner.test"]
 

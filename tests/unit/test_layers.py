@@ -70,6 +70,7 @@ BY_NAME = {
     "perdure.cli.main": "a command is imported when it is called, so that help and short commands answer at once",
     "perdure.host.app.app_folder": "the user's app",
     "perdure.host.http_client": "azure.identity, which an app installs if it wants tokens",
+    "perdure.host.sdk.official_sdk": "the official package, which the app's environment has and ours does not",
     SDK: "the official submodules, reachable as attributes and seldom used",
 }
 

@@ -23,6 +23,27 @@ def test_a_note_is_read_as_it_was_written_until_it_is_removed(tmp_path: Path):
     assert state.read_note() is None
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions")
+@pytest.mark.parametrize("is_link", [True, False])
+def test_a_note_replaces_whatever_somebody_has_put_in_its_place(tmp_path: Path, is_link: bool):
+    """It has a secret in it: not into a file that others can read, and not to where a link leads."""
+    state = StateFolder(tmp_path)
+    state.prepare()
+    elsewhere, planted = tmp_path / "elsewhere", state.path / "host.new"
+    elsewhere.touch()
+    if is_link:
+        planted.symlink_to(elsewhere)
+    else:
+        planted.touch()
+        planted.chmod(0o666)
+
+    state.write_note(HostNote("http://localhost:1", 1, "Hub", token="secret"))
+
+    assert elsewhere.read_bytes() == b""
+    assert (state.path / "host.json").stat().st_mode & 0o777 == 0o600
+    assert not (state.path / "host.json").is_symlink()
+
+
 def test_a_damaged_note_says_nothing(tmp_path: Path):
     state = StateFolder(tmp_path)
     state.prepare()

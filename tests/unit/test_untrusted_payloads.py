@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from webapi_kit import Api, running_api
+from webapi_kit import RPC_BASE, Api, running_api
 
 from perdure.core.codec import payloads
 from perdure.core.failures import FailureDetails
@@ -113,6 +113,12 @@ def test_what_is_no_orchestrator_cannot_be_started(api: Api, name: str):
     """Activities, the one that makes HTTP requests among them, are called by orchestrations alone."""
     answer = api.post(f"orchestrators/{name}/sneaked", json={"method": "GET", "uri": "http://169.254.169.254/"})
 
-    assert answer.status_code == 400
-    assert "doesn't exist" in answer.json()["Message"]
+    local = api.post(f"orchestrators/{name}/sneaked", base=RPC_BASE, json={"method": "GET", "uri": "http://10.0.0.1/"})
+
+    for refused in (answer, local):
+        assert refused.status_code == 400
+        assert "doesn't exist" in refused.json()["Message"]
     assert api.get("instances/sneaked").status_code == 404
+    assert api.post("instances/sneaked/raiseEvent/BuiltIn::HttpActivity", json={"uri": "http://x"}).status_code == 404
+    assert api.post(f"entities/{name}/x?op=GET", json={"uri": "http://x"}).status_code in (400, 202)
+    assert api.get(f"entities/{name}/x").status_code == 404

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -18,6 +19,8 @@ from perdure.webapi.links import PLACEHOLDER, management_urls
 from perdure.webapi.routes import ROUTES, management_app
 
 KEY = "the-system-key"
+READ_KEY, OPERATE_KEY = "the-key-to-look", "the-key-to-steer"
+RIGHTS = {KEY: ("read", "operate", "admin"), OPERATE_KEY: ("read", "operate"), READ_KEY: ("read",)}
 SECRET = "key=the-token-of-this-start"
 LINKS = {
     "statusQueryGetUri": ("GET", "status"),
@@ -31,12 +34,13 @@ LINKS = {
 }
 
 
-def access_with(signing_key: bytes = b"one", hub: str = HUB) -> ManagementAccess:
+def access_with(signing_key: bytes = b"one", hub: str = HUB, **more: Any) -> ManagementAccess:
     return ManagementAccess(
         hub,
-        is_key=lambda key: key == KEY,
+        is_key=lambda key, right: right in RIGHTS.get(key, ()),
         rpc_segment=SECRET,
         signature=lambda message: hmac.digest(signing_key, message, hashlib.sha256),
+        **more,
     )
 
 
@@ -180,9 +184,115 @@ class TestLinks:
         assert KEY not in started.text + str(started.headers)
         assert follow(api, "GET", links["statusQueryGetUri"]).status_code == 202
         assert follow(api, "GET", started.headers["location"]).status_code == 202
-        again = follow(api, "POST", links["restartPostUri"])
-        assert follow(api, "POST", again.json()["terminatePostUri"]).status_code == 202
         assert follow(api, "POST", links["terminatePostUri"]).status_code == 202
+
+    def test_a_link_to_restart_hands_out_no_links_to_steer(self, api: Api):
+        """Or whoever may restart an instance could approve it, under its own id even, or remove it."""
+        started = api.post("orchestrators/approval/restarted", headers={"x-functions-key": KEY}).json()
+        follow(api, "POST", started["terminatePostUri"])
+        api.ended("restarted")
+
+        again = follow(api, "POST", started["restartPostUri"] + "&restartWithNewInstanceId=false")
+
+        assert again.status_code == 202
+        assert set(again.json()) == set(started)
+        assert {name for name, link in again.json().items() if "code=" in link} == {
+            "statusQueryGetUri",
+            "restartPostUri",
+        }
+        assert follow(api, "GET", again.headers["location"]).status_code == 202
+        assert follow(api, "POST", again.json()["sendEventPostUri"], json=1).status_code == 401
+        assert follow(api, "POST", started["terminatePostUri"]).status_code == 202
+
+
+class TestExpiry:
+    @pytest.fixture
+    def clock(self, api: Api) -> Iterator[list[datetime]]:
+        """The time of a host whose links are good for an hour; its only member may be replaced."""
+        time = [datetime(2026, 1, 1, tzinfo=UTC)]
+        before, api.app = api.app, management_app(api.client, HUB, self.access(time))
+        yield time
+        api.app = before
+
+    def access(self, time: list[datetime]) -> ManagementAccess:
+        return access_with(lifetime=timedelta(hours=1), now=lambda: time[0])
+
+    @pytest.mark.parametrize("name", LINKS)
+    @pytest.mark.parametrize("instance_id", ["expiring", None])
+    def test_a_link_opens_until_its_end_and_not_a_second_longer(
+        self, api: Api, clock: list[datetime], name: str, instance_id: str | None
+    ):
+        verb, _ = LINKS[name]
+        link = management_urls(ORIGIN, HUB, instance_id, self.access(clock))[name]
+
+        def asked() -> int:
+            return follow(api, verb, link.replace(PLACEHOLDER, "expiring"), json=1).status_code
+
+        clock[0] += timedelta(minutes=59, seconds=59)
+        assert asked() in (400, 404)  # nobody has this id
+        clock[0] += timedelta(seconds=1)
+        assert asked() == 401
+        clock[0] += timedelta(days=9)
+        assert asked() == 401
+
+    def test_its_end_cannot_be_put_off(self, api: Api, clock: list[datetime]):
+        link = management_urls(ORIGIN, HUB, "expiring", self.access(clock))["statusQueryGetUri"]
+        code = code_of(link)
+        clock[0] += timedelta(hours=2)
+
+        for end in ("00000000", "ffffffff", "+fffffff", "-0000001", "fffffff", "zzzzzzzz", "", "FFFFFFFF", "٠٠٠٠٠٠٠٠"):
+            changed = link.replace(code, quote(end + code[8:], safe=""))
+            assert follow(api, "GET", changed).status_code == 401
+
+    def test_links_that_were_made_to_last_do_whatever_the_setting_is_later(self, api: Api, clock: list[datetime]):
+        """The end is in the code, and signed; a shorter lifetime is for what is made from then on."""
+        link = management_urls(ORIGIN, HUB, "lasting", access_with())["statusQueryGetUri"]
+
+        assert follow(api, "GET", link).status_code == 404
+        clock[0] += timedelta(days=20_000)
+        assert follow(api, "GET", link).status_code == 404
+
+    def test_a_lifetime_beyond_what_can_be_written_is_the_longest_that_can(self):
+        access = access_with(lifetime=timedelta(days=9_999_999 // 9), now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+
+        assert access.code("status", "x").startswith("ffffffff")
+
+
+class TestRights:
+    """The matrix: each key against each endpoint."""
+
+    @pytest.mark.parametrize(("verb", "template", "_"), ROUTES, ids=[f"{verb} {path}" for verb, path, _ in ROUTES])
+    def test_each_endpoint_asks_for_its_right(self, api: Api, verb: str, template: str, _: Any):
+        opening = {
+            name
+            for name, key in {"read": READ_KEY, "operate": OPERATE_KEY, "admin": KEY, "none": "", "wrong": "w"}.items()
+            if api.request(verb, filled(template), headers={"x-functions-key": key}).status_code != 401
+        }
+
+        if verb == "DELETE" or template in ("cleanEntityStorage", "makeprimary"):
+            assert opening == {"admin"}
+        else:
+            assert opening == ({"admin", "operate", "read"} if verb == "GET" else {"admin", "operate"})
+
+    def test_no_spelling_of_a_path_needs_less(self, api: Api):
+        for path in (
+            "INSTANCES/x/terminate",
+            "instances/x/%74erminate",
+            "/instances//x/terminate",
+            "CleanEntityStorage",
+        ):
+            assert api.post(path, headers={"x-functions-key": READ_KEY}).status_code == 401
+        for path in ("CLEANENTITYSTORAGE", "%63leanEntityStorage", "cleanEntityStorage/"):
+            assert api.post(path, headers={"x-functions-key": OPERATE_KEY}).status_code == 401
+
+    def test_who_may_not_remove_cannot_let_others_remove(self, api: Api):
+        started = api.post("orchestrators/approval/theirs", headers={"x-functions-key": OPERATE_KEY}).json()
+
+        assert [name for name, link in started.items() if name != "id" and "code=" not in link] == [
+            "purgeHistoryDeleteUri"
+        ]
+        assert follow(api, "DELETE", started["purgeHistoryDeleteUri"]).status_code == 401
+        assert follow(api, "POST", started["terminatePostUri"]).status_code == 202
 
 
 class TestLocalMount:

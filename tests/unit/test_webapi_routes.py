@@ -590,6 +590,7 @@ def test_another_hub_has_no_instances(api: Api, verb: str, path: str):
 
     assert (answer.status_code, answer.content) == (404, b"")
     assert [each["instanceId"] for each in api.get("instances?taskHub=").json()] == ["x"]
+    assert [each["instanceId"] for each in api.get("instances?connection=Another").json()] == ["x"]  # not looked at
 
 
 @pytest.mark.parametrize("verb", ["GET", "PUT", "POST", "DELETE"])

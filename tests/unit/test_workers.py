@@ -145,6 +145,7 @@ def test_one_worker_runs_what_it_is_given_and_shows_its_output_before_the_result
     assert [(each.levelname, each.getMessage()) for each in records] == [
         ("WARNING", "it logs"),
         ("ERROR", "it is an exception"),
+        ("ERROR", "it is none"),
     ]
     assert records[0].__dict__["colour"] == "red"
     assert "OrderError: it" in (records[1].exc_text or "")

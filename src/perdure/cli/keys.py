@@ -42,7 +42,8 @@ def keys() -> None:
 
     A host asks for keys with --enable-auth, and wherever other machines reach it. `master` opens everything,
     `system/durabletask_extension` the management API, `host/default` all functions of the level "function",
-    `functions/NAME/default` one of them. Callers show a key as x-functions-key, or as code in the query.
+    `functions/NAME/default` one of them. Further ones may be made: `read/NAME` looks at instances, `operate/NAME`
+    starts and steers them too, but removes nothing. Callers show a key as x-functions-key, or as code in the query.
     """
 
 

@@ -46,7 +46,7 @@ LAST_LINES_S = 0.2
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to serve on; 0 for a free one.  [default: 7071]")
 @click.option("--address", help="Address to serve on.  [default: 127.0.0.1 and ::1]")
 @click.option("--enable-auth", is_flag=True, help="Ask callers for keys, as Azure does; see perdure keys.")
-@click.option("--behind-tls-proxy", is_flag=True, help="Allow an --address that other machines reach through a proxy.")
+@click.option("--behind-tls-proxy", is_flag=True, help="A proxy with TLS is in front: ask for keys, on any --address.")
 @click.option("--cors", help="Origins whose web pages may call the app, separated by commas; * for any.")
 @click.option("--cors-credentials", is_flag=True, help="Let the pages of those origins send cookies.")
 @click.option("--store", help="Where state is kept: sqlite:PATH or memory:.  [default: .perdure/HUB.db of the app]")
@@ -112,6 +112,7 @@ def _run(host: Host, terminal: Terminal) -> None:
 
     host.load()
     access = _management_access(host)
+    terminal.hold()
     host.start(partial(management_urls, access=access), observe)
 
     async def ready() -> None:
@@ -135,6 +136,7 @@ def _management_access(host: Host) -> ManagementAccess | None:
         is_key=host.access.may_manage,
         rpc_segment=host.access.rpc_segment,
         signature=host.access.signature,
+        lifetime=host.link_lifetime,
     )
 
 

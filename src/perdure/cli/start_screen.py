@@ -74,8 +74,10 @@ def _function_rows(listings: Sequence[Listing], url: str, now: datetime) -> Iter
         if len(running) > ROWS_PER_KIND_MAX:
             yield f"   {kind:<13} {len(running)}: {' · '.join(each.name for each in running)}"
         else:
-            for each in running:
-                yield f"   {kind:<13} {each.name:<{width}}  {_where(each, url, now)}  {each.source}"
+            places = [_where(each, url, now) for each in running]
+            place_width = max(map(len, places), default=0)
+            for each, place in zip(running, places, strict=True):
+                yield f"   {kind:<13} {each.name:<{width}}  {place:<{place_width}}  {each.source}"
         for each in same:
             if each.note is not None:
                 yield f" {'✖' if each.is_error else '-'} {kind:<13} {each.name}  {each.note}  {each.source}"

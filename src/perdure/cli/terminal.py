@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from perdure.host.user_code import Invocation
 SHORT_ID_LENGTH = 6
 NAME_WIDTH = 18
 
+_HELD_KINDS = frozenset({"function", "instance"})
 
 # What every log record carries; the rest are the fields that whoever logged it gave.
 _NOT_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "traceback"}
@@ -42,6 +44,8 @@ class Terminal:
         self.levels = levels
         self._shows_payloads = shows_payloads
         self._writer = LineWriter(out)
+        self._holding = threading.Lock()
+        self._held: list[str] | None = None
 
     def note(self, message: str) -> None:
         """A line of the host itself."""
@@ -125,12 +129,17 @@ class Terminal:
         pretty = f" {mark} {_clock()}  {whose}{message}{told}" + (f"\n{_indented(trace)}" if trace else "")
         self._line("host", record.levelno, message, pretty, facts)
 
+    def hold(self) -> None:
+        """Keep lines about functions and instances until the start screen is there, which the first may overtake."""
+        self._held = []
+
     def show_start(self, screen: StartScreen) -> None:
-        """The start screen, or its facts as one JSON line."""
+        """The start screen, or its facts as one JSON line, and then what was held."""
         if self.as_json:
             self._line("started", logging.INFO, "started", "", screen.facts())
         else:
             self._writer.put(screen.text())
+        self._release()
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything is written, at most so long."""
@@ -138,14 +147,25 @@ class Terminal:
 
     def close(self) -> None:
         """Write what is left, and take no more."""
+        self._release()
         self._writer.close()
 
     def _line(self, kind: str, level: int, message: str, pretty: str, facts: Mapping[str, Any]) -> None:
-        if not self.as_json:
-            self._writer.put(pretty + "\n")
-            return
-        line = {"time": _timestamp(), "kind": kind, "level": level_name(level), "message": message, **facts}
-        self._writer.put(json.dumps(line, default=str) + "\n")
+        text = pretty
+        if self.as_json:
+            line = {"time": _timestamp(), "kind": kind, "level": level_name(level), "message": message, **facts}
+            text = json.dumps(line, default=str)
+        with self._holding:
+            if self._held is not None and kind in _HELD_KINDS:
+                self._held.append(text + "\n")
+            else:
+                self._writer.put(text + "\n")
+
+    def _release(self) -> None:
+        with self._holding:
+            held, self._held = self._held or (), None
+            for each in held:
+                self._writer.put(each)
 
 
 def _failure_text(instance: Instance) -> str:

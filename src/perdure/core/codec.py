@@ -76,7 +76,8 @@ class PayloadCodec:
 
         Raises:
             TypeError: part of the value is nothing that can be written; the text names the part (DF301).
-            ValueError: likewise for a number that is not finite, and for a value that contains itself.
+            ValueError: likewise for a number that is not finite, and for a value that contains itself or is nested
+                too deeply.
             PayloadTooLargeError: the text is larger than `limit_bytes` (DF302).
         """
         if type(value) is str:
@@ -86,6 +87,11 @@ class PayloadCodec:
                 text = "".join(self._encoder.iterencode(value, True))  # what `encode` does, without its checks
             except (TypeError, ValueError) as error:
                 raise self._refused(value, error) from error
+            except RecursionError:
+                raise ValueError(
+                    "the value is nested too deeply to be written as JSON (DF301): pass flat data, such as a list of "
+                    "parts that name each other"
+                ) from None
         if len(text) > self.limit_bytes:  # it is all ASCII
             raise PayloadTooLargeError(len(text), self.limit_bytes, *largest_part(text))
         return text

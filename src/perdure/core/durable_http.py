@@ -38,7 +38,9 @@ _FOR_ALL: Final = frozenset(
 _FOR_THE_BODY: Final = frozenset({"content-encoding", "content-length", "content-type", "transfer-encoding"})
 _PORTS: Final = {"http": 80, "https": 443}
 
-_DIGITS_MAX: Final = 9  # of seconds, which is 31 years
+# Nobody else's server decides how long an orchestration sleeps; one that needs longer says so again.
+_WAIT_MAX: Final = timedelta(days=1)
+_DIGITS_MAX: Final = 9  # of seconds; what is longer is no number of seconds that anybody means
 
 # Statuses by which a server says that the same request may succeed later; from 500 on all do.
 _RETRIED_STATUSES: Final = frozenset({408, 429})
@@ -196,13 +198,13 @@ def _wait(response: Response, now: datetime) -> timedelta:
     """What the answer's Retry-After says, in seconds or as a date."""
     text = (header(response, "retry-after") or "").strip()
     if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX:
-        return timedelta(seconds=int(text))
+        return min(timedelta(seconds=int(text)), _WAIT_MAX)
     try:
         when = parsedate_to_datetime(text)
     except ValueError:
         return polling.interval
     when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
-    return max(when - now, timedelta())
+    return min(max(when - now, timedelta()), _WAIT_MAX)
 
 
 def _without(headers: dict[str, str], names: frozenset[str]) -> dict[str, str]:

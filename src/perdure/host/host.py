@@ -28,7 +28,7 @@ from perdure.errors import AppError, HostStoppedError
 from perdure.host.app.app_folder import prepare_path
 from perdure.host.app.loading import LoadedApp, load_app
 from perdure.host.app.payload_classes import limit_payloads
-from perdure.host.http.access import Access
+from perdure.host.http.access import Access, link_lifetime
 from perdure.host.http.added_headers import AddedHeaders
 from perdure.host.http.cors import Cors, CorsPolicy
 from perdure.host.http.keys import Keys
@@ -36,6 +36,7 @@ from perdure.host.http.request_queue import RequestQueue
 from perdure.host.http.server import LOOPBACKS, HttpServer, bind, is_loopback
 from perdure.host.http.trigger import BODY_BYTES_MAX, HttpTriggers
 from perdure.host.http_activity import http_activity
+from perdure.host.http_reach import reach_of
 from perdure.host.invoke import LocalExecutor
 from perdure.host.notifications import Notifications
 from perdure.host.sdk.client_binding import client_binding
@@ -96,9 +97,10 @@ class Host:
         storage: what becomes of AzureWebJobsStorage.
         warnings: about the settings files; `app.warnings` has those about the app.
         address, port: where HTTP is served; of the two loopbacks, the first.
-        is_exposed: other machines may reach it.
+        is_exposed: other machines may reach it, by its address or through a proxy.
         names: what it is called by those that call it, if it is exposed.
         access: judges callers by their keys; None if everybody may who can.
+        link_lifetime: how long the links that it hands out get in without a key; None for ever.
         cors: which pages of other origins may call.
     """
 
@@ -135,9 +137,13 @@ class Host:
         self.warnings += [*mistakes, *more_mistakes]
         asked_port = options.port if options.port is not None else local.port
         asked_address = options.address or local.address or "127.0.0.1"
-        self.is_exposed = not is_loopback(asked_address)
-        if self.is_exposed and not options.behind_tls_proxy:
+        is_local = is_loopback(asked_address)
+        if not is_local and not options.behind_tls_proxy:
             raise _without_tls(asked_address)
+        self.is_exposed = not is_local or options.behind_tls_proxy  # a proxy on this machine passes everybody on
+        self._reach, wrong_entries = reach_of(environ, is_exposed=self.is_exposed)
+        self.link_lifetime, wrong_lifetimes = link_lifetime(environ)
+        self.warnings += [*wrong_entries, *wrong_lifetimes]
         self.names = _names_of(asked_address, environ)
         self.access = Access(Keys(self._state.keys_file)) if self.is_exposed or options.enable_auth else None
         self._sockets = bind(asked_address, DEFAULT_PORT if asked_port is None else asked_port)
@@ -267,7 +273,7 @@ class Host:
 
     def _engine_thread(self, user_code: UserCode, observe: Callable[[Instance], None] | None) -> EngineThread:
         config, app = self.config, self.app
-        http = http_activity(reaches_private=self.address in LOOPBACKS)
+        http = http_activity(self._reach)
         executor = LocalExecutor(
             app.orchestrators,
             {**app.activities, http.name: http},

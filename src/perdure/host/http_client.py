@@ -7,7 +7,6 @@ Rule 2: nothing but the request decides where it goes: no proxy settings, no `.n
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -22,6 +21,7 @@ import httpx2
 from perdure.core.codec import payloads
 from perdure.core.durable_http import HttpRequest, TokenResource
 from perdure.errors import ForbiddenAddressError
+from perdure.host.http_reach import EVERYWHERE, Reach
 
 TIMEOUT_S: Final = 100.0  # for all of it, redirects included; the official extension's
 CONNECT_TIMEOUT_S: Final = 10.0  # for each address of a name, so that one that is dead leaves time for the next
@@ -30,10 +30,8 @@ REDIRECTS_MAX: Final = 10
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BODY_IS_KEPT: Final = frozenset({307, 308})
+_PORTS: Final = {"http": 80, "https": 443}
 _TEXT: Final = "text/plain; charset=utf-8"  # the official extension's, whatever the content
-
-# IPv6 addresses that stand for an IPv4 address, in their last four bytes.
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 # Resources whose scope the official extension spells out; others are the scope themselves.
 _SCOPED: Final = frozenset(
@@ -41,11 +39,11 @@ _SCOPED: Final = frozenset(
 )
 
 
-async def fetch(request: HttpRequest, *, reaches_private: bool) -> dict[str, Any]:
+async def fetch(request: HttpRequest, *, reach: Reach) -> dict[str, Any]:
     """Make a request, follow redirects, and return the answer as orchestrators get it.
 
     Args:
-        reaches_private: requests may go to this machine and to private networks.
+        reach: where it may go; asked again for every redirect.
 
     Raises:
         ConnectionError: there was no answer, or too many redirects.
@@ -58,7 +56,7 @@ async def fetch(request: HttpRequest, *, reaches_private: bool) -> dict[str, Any
     # Causes are left out: the history would keep a traceback of each of the client's layers.
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            return await _fetched(request, reaches_private)
+            return await _fetched(request, reach)
     except (TimeoutError, httpx2.TimeoutException):
         raise TimeoutError(f"{request.method} {shown}: no answer in time (at most {TIMEOUT_S:g} seconds)") from None
     except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.InvalidURL) as error:
@@ -67,9 +65,9 @@ async def fetch(request: HttpRequest, *, reaches_private: bool) -> dict[str, Any
         raise ConnectionError(f"{request.method} {shown}: {_reason(error)}") from None
 
 
-async def _fetched(request: HttpRequest, reaches_private: bool) -> dict[str, Any]:
+async def _fetched(request: HttpRequest, reach: Reach) -> dict[str, Any]:
     async with httpx2.AsyncClient(
-        transport=_CheckedTransport(reaches_private),
+        transport=_CheckedTransport(reach),
         trust_env=False,
         follow_redirects=False,
         timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
@@ -93,7 +91,7 @@ async def posting() -> AsyncGenerator[Callable[[str, bytes, Mapping[str, str]], 
     It raises ConnectionError, TimeoutError, or ValueError if the URL is none; none of their texts has a header's value.
     """
     async with httpx2.AsyncClient(
-        transport=_CheckedTransport(reaches_private=True),
+        transport=_CheckedTransport(EVERYWHERE),
         trust_env=False,
         follow_redirects=False,
         timeout=httpx2.Timeout(POST_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
@@ -115,15 +113,17 @@ async def posting() -> AsyncGenerator[Callable[[str, bytes, Mapping[str, str]], 
 class _CheckedTransport(httpx2.AsyncHTTPTransport):
     """Connects to addresses that it has resolved, and checked, itself."""
 
-    def __init__(self, reaches_private: bool) -> None:
+    def __init__(self, reach: Reach) -> None:
         super().__init__(verify=_tls(), trust_env=False)
-        self._reaches_private = reaches_private
+        self._reach = reach
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url, host = request.url, request.url.raw_host.decode("ascii")
         request.extensions = {**request.extensions, "sni_hostname": host}  # certificates are for names
+        if url.scheme not in _PORTS:
+            raise httpx2.UnsupportedProtocol(f"'{url.scheme}' is not http or https")
         failure: Exception | None = None
-        for address in await self._addresses(host, url.port):
+        for address in await self._addresses(host, url.port or _PORTS[url.scheme]):
             request.url = url.copy_with(host=address)  # the header Host was made before
             try:
                 return await super().handle_async_request(request)
@@ -133,25 +133,24 @@ class _CheckedTransport(httpx2.AsyncHTTPTransport):
                 request.url = url
         raise failure or httpx2.ConnectError(f"'{host}' has no address")
 
-    async def _addresses(self, host: str, port: int | None) -> list[str]:
+    async def _addresses(self, host: str, port: int) -> list[str]:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
-        allowed = [each for each in addresses if self._reaches_private or _is_public(each)]
-        if addresses and not allowed:
-            raise ForbiddenAddressError(host, addresses[0])
+        allowed: list[str] = []
+        refusal: ForbiddenAddressError | None = None
+        for address in dict.fromkeys(str(each[4][0]) for each in found):
+            try:
+                self._reach.check(host, port, address)
+                allowed.append(address)
+            except ForbiddenAddressError as error:
+                refusal = refusal or error
+        if refusal is not None and not allowed:
+            raise refusal
         return allowed
 
 
 @cache
 def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context()  # reads the certificates of the system, which takes longer than many requests
-
-
-def _is_public(address: str) -> bool:
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(ip.packed[-4:]) if ip in _NAT64 else ip)
-    return ip.is_global and not ip.is_multicast
 
 
 async def _built(client: httpx2.AsyncClient, request: HttpRequest) -> httpx2.Request:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 from uuid import UUID, uuid5
@@ -10,6 +11,7 @@ from uuid import UUID, uuid5
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from perdure.webapi.access import ALL_OPERATIONS
 from perdure.webapi.payloads import decoded_once, json_text
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Call:
         is_rpc: it came to the local mount, so an SDK 1.x client is calling: it strings URLs together without escaping,
             encodes values twice, and asks for no second page.
         access: who may call, or None if everybody may who can.
+        granted: operations that this caller may hand on links to; of those that `admit` has not judged, all.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Call:
         self.client = client
         self.hub = hub
         self.access = access
+        self.granted: AbstractSet[str] = ALL_OPERATIONS
         self.method: str = scope["method"]
         self.receive = receive
         self._scope = scope
@@ -76,8 +80,8 @@ class Call:
         segments = self._segments()
         return segments[1:] if self._opens_rpc(segments[0]) else segments
 
-    def is_admitted(self) -> bool:
-        """Whether the caller has shown what this request needs.
+    def admit(self) -> bool:
+        """Judge the caller: whether it has shown what this request needs.
 
         Raises:
             HTTPException: 400, the path is no text.
@@ -86,7 +90,9 @@ class Call:
             return True
         if self._opens_rpc(self._segments()[0]):
             return True
-        return self.access.admits(self.method, self.path(), self.header("x-functions-key") or self.query("code") or "")
+        key = self.header("x-functions-key") or self.query("code") or ""
+        self.granted = self.access.granted(self.method, self.path(), key)
+        return bool(self.granted)
 
     def _opens_rpc(self, segment: str) -> bool:
         return self.is_rpc and self.access is not None and self.access.opens_rpc(segment)

@@ -6,9 +6,10 @@ that is good for the one link, and nothing if the host asks for no keys.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from urllib.parse import quote
 
-from perdure.webapi.access import ManagementAccess
+from perdure.webapi.access import ALL_OPERATIONS, ManagementAccess
 
 BASE_PATH = "/runtime/webhooks/durabletask"
 
@@ -22,7 +23,11 @@ _CONNECTION = "Storage"  # what the official host writes for the app's default s
 
 
 def management_urls(
-    origin: str, hub: str, instance_id: str | None, access: ManagementAccess | None = None
+    origin: str,
+    hub: str,
+    instance_id: str | None,
+    access: ManagementAccess | None = None,
+    granted: AbstractSet[str] = ALL_OPERATIONS,
 ) -> dict[str, str]:
     """All that can be done with one instance, as URLs in the official order.
 
@@ -32,6 +37,7 @@ def management_urls(
         instance_id: the instance's. With None the URLs have `PLACEHOLDER` in its place, and get through with whatever
             replaces that.
         access: makes the codes by which the URLs get through, if keys are asked for.
+        granted: operations whose URLs get such a code; the others are for those who have a key.
 
     `{eventName}` and `{text}` stand in the URLs as they are, for the caller to fill in.
     """
@@ -40,7 +46,9 @@ def management_urls(
 
     def query(operation: str) -> str:
         common = f"taskHub={quote(hub, safe='')}&connection={_CONNECTION}"
-        return common if access is None else f"{common}&code={access.code(operation, instance_id)}"
+        if access is None or operation not in granted:
+            return common
+        return f"{common}&code={access.code(operation, instance_id)}"
 
     return {
         "id": shown_id,
@@ -56,9 +64,13 @@ def management_urls(
 
 
 def check_status_payload(
-    origin: str, hub: str, instance_id: str, access: ManagementAccess | None = None
+    origin: str,
+    hub: str,
+    instance_id: str,
+    access: ManagementAccess | None = None,
+    granted: AbstractSet[str] = ALL_OPERATIONS,
 ) -> dict[str, str]:
     """What the server itself answers to a start: the management URLs, by tradition without the one for rewind."""
-    urls = management_urls(origin, hub, instance_id, access)
+    urls = management_urls(origin, hub, instance_id, access, granted)
     del urls["rewindPostUri"]
     return urls

@@ -94,7 +94,7 @@ async def _started(call: Call, instance_id: str) -> Response:
             return answer_text(instance.output)
         if instance.status.is_terminal:
             return answer(_view(instance, show_input=True))
-    payload = check_status_payload(call.origin, call.hub, instance_id, call.access)
+    payload = check_status_payload(call.origin, call.hub, instance_id, call.access, call.granted)
     return answer(payload, 202, {"Location": payload["statusQueryGetUri"], "Retry-After": RETRY_AFTER_START})
 
 

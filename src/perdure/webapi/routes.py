@@ -69,7 +69,7 @@ def management_app(
 async def _response(call: Call) -> Response:
     """The answer to a call; the one place that turns errors into status codes."""
     try:
-        if not call.is_admitted():
+        if not call.admit():
             return empty(401)
         handler, values = _handler(call.method, call.path())
         hub = call.query("taskhub")

@@ -134,8 +134,9 @@ def problem_of(bindings: Sequence[Binding], parameters: Parameters) -> str | Non
     return next(filter(None, (_annotation_problem(each, parameters) for each in bindings)), None)
 
 
-def refused_on_azure(bindings: Sequence[Binding], parameters: Parameters) -> list[str]:
+def refused_on_azure(function: Callable[..., Any], bindings: Sequence[Binding]) -> list[str]:
     """What works here and would keep the function from loading on Azure."""
+    parameters, texts = parameters_of(function), client_texts(function, bindings)
     found: list[str] = []
     bound = {each.name for each in bindings}
     for name in sorted(set(parameters.annotations) & parameters.optional - bound - {"context"}):
@@ -143,6 +144,9 @@ def refused_on_azure(bindings: Sequence[Binding], parameters: Parameters) -> lis
     for each in bindings:
         if "_" in each.name:
             found.append(f"the binding name '{each.name}' has an underscore")
+        if each.is_client and each.name not in texts and not hasattr(function, "client_function"):
+            annotation = _type_text(parameters.annotations.get(each.name, NO_ANNOTATION))
+            found.append(f"its client '{each.name}' is annotated \"{annotation}\", not str")
     returns = parameters.returns
     is_http = any(each.kind == "http" and each.name == RETURN for each in bindings)
     is_fine = (

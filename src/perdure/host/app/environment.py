@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import MutableMapping, Sequence
+from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from perdure.errors import AppError
 
@@ -56,7 +61,7 @@ def hand_over(folder: Path, arguments: Sequence[str], environ: MutableMapping[st
             "DF109",
             "This app has an environment of its own, and perdure is not in it",
             f"perdure runs in {sys.prefix}, the app's packages are in {python.parent.parent}.",
-            f"Run:  {shown} -m pip install perdure",
+            f"Run:  {shown} -m pip install {_origin()}",
             f"then  {shown} -m perdure {' '.join(arguments)}",
             f"To use this interpreter all the same, set {INTERPRETER_VARIABLE}=this",
         )
@@ -122,6 +127,13 @@ def _has_perdure(python: Path) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return found.returncode == 0
+
+
+def _origin() -> str:
+    """What pip installs this very perdure from: the folder that it came from, or its name."""
+    written = metadata.distribution("perdure").read_text("direct_url.json")
+    url = urlsplit(json.loads(written)["url"] if written else "")
+    return shlex.quote(url2pathname(url.path)) if url.scheme == "file" else "perdure"
 
 
 def _shown(path: Path) -> str:

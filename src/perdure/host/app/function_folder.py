@@ -76,7 +76,8 @@ def _function(
     except _Unloadable as error:
         return Unloaded(name, bindings, error.source or here, str(error), True, error.details)
     source = source_of(function, folder)
-    if not source.line:  # an object with __call__, a partial: nothing that says where it stands
+    # An object with __call__ or a partial does not say where it stands, and a library's function stands elsewhere.
+    if not source.line or Path(source.file).is_absolute():
         source = Source(shown_file(str(script), folder), 1)
     trigger = next(each for each in bindings if each.is_trigger)
     problem = _misfit(trigger, function, says.entry_point) or _unfit_handler(trigger.kind, function, bindings)

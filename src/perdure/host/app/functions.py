@@ -450,7 +450,7 @@ class FunctionIndex:
         return None
 
     def _warn(self, listing: Listing, bindings: Sequence[Binding], function: Callable[..., Any]) -> None:
-        for each in refused_on_azure(bindings, parameters_of(function)):
+        for each in refused_on_azure(function, bindings):
             self.warnings.append(f"{listing.source}: {listing.name} works here, but Azure would not load it: {each}")
 
 

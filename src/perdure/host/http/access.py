@@ -8,16 +8,26 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from perdure.host.http.keys import FIRST_KEYS, KEY_BYTES, LINKS, MANAGEMENT, MASTER, Keys, function_keys, is_same_secret
+from perdure.host.settings.setting import TimeLimit
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
 ANONYMOUS, FUNCTION, ADMIN = LEVELS = ("anonymous", "function", "admin")
+
+LIFETIME_SETTING: Final = "PERDURE_LINKS_EXPIRE_AFTER"
+
+# People follow links days and weeks after they got them; one that nobody needed for a season is more likely a leak.
+LINK_LIFETIME: Final = timedelta(days=90)
+
+# Keys of the management API by what is asked for; whoever may do more may do less, too.
+_MANAGING: Final = {"read": ("read/", "operate/", "system/"), "operate": ("operate/", "system/"), "admin": ("system/",)}
 
 
 class Access:
@@ -59,9 +69,13 @@ class Access:
         """Whether this request may use the admin endpoints."""
         return self._opens(presented_key(scope), [])
 
-    def may_manage(self, key: str) -> bool:
-        """Whether a key opens the whole management API."""
-        return self._opens(key, self.keys.names("system/"))
+    def may_manage(self, key: str, right: str = "admin") -> bool:
+        """Whether a key opens those parts of the management API that need this right.
+
+        Args:
+            right: `read` to look, `operate` to start and to steer, `admin` to remove too, and so for everything.
+        """
+        return self._opens(key, [name for prefix in _MANAGING[right] for name in self.keys.names(prefix)])
 
     def signature(self, message: bytes) -> bytes:
         """What only hosts of this app can make of a message; another one after the key for links was renewed."""
@@ -78,6 +92,17 @@ class Access:
     def _opens(self, key: str, names: list[str]) -> bool:
         is_key = self.keys.matches([MASTER, *names], key)
         return is_same_secret(key, self.token) or is_key
+
+
+def link_lifetime(environ: Mapping[str, str]) -> tuple[timedelta | None, list[str]]:
+    """How long links get in, from the app's settings, None for ever; and what is wrong with these."""
+    text = environ.get(LIFETIME_SETTING)
+    if text is None:
+        return LINK_LIFETIME, []
+    try:
+        return TimeLimit().read(text), []
+    except ValueError as error:
+        return LINK_LIFETIME, [f"{LIFETIME_SETTING} is '{text}', but must be {error}; links get in for 90 days"]
 
 
 def presented_key(scope: Scope) -> str:

@@ -26,7 +26,7 @@ class AddedHeaders:
                 raise AppError(
                     "DF135",
                     "host.json asks for a header that cannot be sent",
-                    f"extensions.http.customHeaders: {name!r}: {value!r}",
+                    f"extensions.http.customHeaders: {_wrong(name)}",
                     "Names are letters, digits and hyphens; values have no line breaks. Correct it, and start again.",
                 )
         self._app = app
@@ -41,3 +41,8 @@ class AddedHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def _wrong(name: str) -> str:
+    """What is wrong with a header, without its value, which may be a secret."""
+    return f"the value of {name}" if _NAME.fullmatch(name) else f"the name {name!r}"

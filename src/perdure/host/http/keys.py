@@ -1,7 +1,8 @@
 """The keys of one app: what callers have to show when keys are asked for. Kept beside the app, for its owner only.
 
-Names are paths: `master`, `host/default`, `system/durabletask_extension`, `functions/hello/default`, and `links` for
-the one that never leaves the file, with which links are signed.
+Names are paths: `master`, `host/default`, `system/durabletask_extension`, `functions/hello/default`, `read/dashboard`
+and `operate/support` for parts of the management API, and `links` for the one that never leaves the file, with which
+links are signed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ FIRST_KEYS = (MASTER, HOST_DEFAULT, MANAGEMENT, LINKS)
 KEY_BYTES = 32
 KEY_CHARACTERS_MAX = 256  # of one that somebody chose: it travels in URLs
 
-_NAME = re.compile(r"master|links|(?:host|system|functions/[a-z][a-z0-9_-]{0,127})/[a-z0-9][a-z0-9._-]{0,127}")
+_NAME = re.compile(
+    r"master|links|(?:host|system|read|operate|functions/[a-z][a-z0-9_-]{0,127})/[a-z0-9][a-z0-9._-]{0,127}"
+)
 
 
 class Keys:
@@ -157,8 +160,8 @@ def checked_name(name: str) -> str:
     lowered = name.lower()
     if _NAME.fullmatch(lowered) is None:
         raise ValueError(
-            f"'{name}' is no name of a key: they are {', '.join(FIRST_KEYS)}, and host/NAME, system/NAME or "
-            "functions/FUNCTION/NAME for more."
+            f"'{name}' is no name of a key: they are {', '.join(FIRST_KEYS)}, and for more host/NAME, system/NAME, "
+            "operate/NAME, read/NAME or functions/FUNCTION/NAME."
         )
     return lowered
 

@@ -55,7 +55,12 @@ class WebApp(Protocol):
 
 
 def web_app_of(function: Callable[..., Any]) -> WebApp | None:
-    """The application behind a function that `AsgiFunctionApp` or `WsgiFunctionApp` made, or None."""
+    """The application behind a function that `AsgiFunctionApp` or `WsgiFunctionApp` made, or a middleware's `main`."""
+    owner = function.__self__ if inspect.ismethod(function) else None
+    if type(owner) is func.AsgiMiddleware:
+        return AsgiWebApp(_given_to(owner), has_lifespan=False)  # this way, it has none on Azure either
+    if type(owner) is func.WsgiMiddleware:
+        return WsgiWebApp(_given_to(owner))
     if not inspect.isfunction(function) or function.__module__ != func.AsgiFunctionApp.__module__:
         return None
     for each in inspect.getclosurevars(function).nonlocals.values():

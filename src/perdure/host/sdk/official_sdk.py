@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -71,4 +72,7 @@ class OfficialSdk:
         return ProtocolEntity(function)
 
     def client(self, request: ClientRequest) -> Any:
-        return request.text()  # the SDK's decorator makes a client of it, and function.json hands it over as it is
+        text = request.text()
+        if request.is_text or hasattr(request.function, "client_function"):  # the SDK's decorator makes a client of it
+            return text
+        return importlib.import_module(SDK_MODULE).DurableOrchestrationClient(text)

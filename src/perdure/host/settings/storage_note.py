@@ -27,7 +27,9 @@ def storage_note(environ: Mapping[str, str]) -> StorageNote:
         asked = f"AzureWebJobsStorage asks for {account}"
     else:
         account = _account(_identity_members(environ), "serviceuri")
-        asked = f"AzureWebJobsStorage asks for {account} by identity" if account else "AzureWebJobsStorage is not set"
+        if account is None:
+            return StorageNote("AzureWebJobsStorage is not set: the embedded store is used (--strict refuses)", True)
+        asked = f"AzureWebJobsStorage asks for {account} by identity"
     return StorageNote(f"{asked}: it is not used, the embedded store is (--strict refuses)", True)
 
 

@@ -7,6 +7,7 @@ Rule 2: it lives as long as its host: when the host's end of the pipe closes, it
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import signal
 from collections.abc import Iterable
@@ -66,6 +67,8 @@ def main() -> None:
     if not worker.serve(frames):
         os._exit(_HOST_IS_GONE)
     worker.stop()
+    # What libraries find unclosed while the interpreter ends, such as the official SDK's HTTP session, is no news.
+    logging.disable()
 
 
 def _pipes() -> tuple[Iterable[ToWorker], FrameWriter]:

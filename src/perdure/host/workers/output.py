@@ -111,7 +111,7 @@ class _SentRecords(logging.Handler):
             self.handleError(record)
 
     def _frame(self, record: logging.LogRecord) -> Logged:
-        traceback = "" if record.exc_info is None else self._formatter.formatException(record.exc_info)
+        traceback = self._formatter.formatException(record.exc_info) if record.exc_info else ""  # it may be False, too
         stack = "" if record.stack_info is None else self._formatter.formatStack(record.stack_info)
         fields = {name: value for name, value in record.__dict__.items() if name not in _NOT_FIELDS}
         return Logged(

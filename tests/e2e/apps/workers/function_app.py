@@ -130,6 +130,7 @@ def says(value):
         raise OrderError(value)
     except OrderError:
         logging.exception("it is an exception")
+    logging.error("it is none", exc_info=False)
 
 
 @app.activity_trigger(input_name="value")
