@@ -118,7 +118,7 @@ def test_beside_the_official_sdk_a_plain_import_finds_the_official_one(beside: E
 
 
 def test_beside_the_official_sdk_the_host_finds_ours(beside: Environment):
-    put_first = "from perdure.host import sdk; sdk.put_first()"
+    put_first = "from perdure.host.sdk.sdk import put_first; put_first()"
 
     assert is_ours(beside.finds(put_first))
     assert is_ours(beside.finds(f"import azure.functions; {put_first}"))
