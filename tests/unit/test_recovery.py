@@ -77,7 +77,7 @@ async def test_a_suspect_whose_worker_process_died_is_counted_and_makes_room_for
     assert not life.recovery.holds(first)
     assert life.recovery.holds(second)
 
-    life.recovery.interrupted(lease, first)
+    life.recovery.interrupted(first)
     await life.recovery.begin(lease, [first])
 
     assert life.begun == [first.activity_id, second.activity_id]
